@@ -1,0 +1,1 @@
+"""The functional core: no Kafka, no Prometheus, no clock, no file. Time is an argument."""

@@ -1,0 +1,70 @@
+"""How many predictions each window saw, and how many of them have their label: exact counts by prediction time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from msemon.core.panes import Block, grouped, runs
+from msemon.core.shape import Window
+from msemon.events import Ints
+
+
+class Counted(IntEnum):
+    """What is counted; the value is the row."""
+
+    PREDICTIONS = 0
+    LABELLED = 1
+
+
+PREDICTIONS = Counted.PREDICTIONS
+LABELLED = Counted.LABELLED
+
+
+class Coverage:
+    """Rings of panes as in `windows.Windows`, with two counts a (series, pane): float64, exact below 2^53."""
+
+    def __init__(self, windows: Sequence[Window]) -> None:
+        self.rings: list[dict[int, Block]] = [{} for _ in windows]
+        self._pane_us = [window.pane_us for window in windows]
+
+    def add(self, kind: Counted, sids: npt.NDArray[np.int32], times_us: Ints, oldest: Ints) -> None:
+        """Count n predictions made at times_us (n,) in series sids (n,), −1 for none; oldest (n, R) as in Windows."""
+        for r, ring in enumerate(self.rings):
+            panes = times_us // self._pane_us[r]
+            taken = np.flatnonzero((panes >= oldest[:, r]) & (sids >= 0))
+            self._count(ring, kind, panes[taken], sids[taken])
+
+    @staticmethod
+    def _count(ring: dict[int, Block], kind: Counted, panes: Ints, sids: npt.NDArray[np.int32]) -> None:
+        order, starts = grouped(panes, sids)
+        counts = np.diff(starts, append=order.size)
+        panes, sids = panes[order[starts]], sids[order[starts]]
+        for begin, end in runs(panes):
+            block = ring.setdefault(int(panes[begin]), Block(len(Counted)))
+            block.data[kind, block.rows(sids[begin:end])] += counts[begin:end]
+            block.dirty = True
+
+    def merged(self, ring: int, oldest: Ints, newest: Ints) -> Ints:
+        """Counts (2, S): predictions and labelled of each sid in its panes oldest[sid] … newest[sid], both (S,)."""
+        out = np.zeros((len(Counted), oldest.size), np.int64)
+        for pane, block in self.rings[ring].items():
+            sids, rows = block.among((oldest <= pane) & (pane <= newest))
+            out[:, sids] += block.data[:, rows].astype(np.int64)
+        return out
+
+    def drop(self, oldest: Sequence[int]) -> None:
+        """Forget in each ring r the panes below oldest[r]."""
+        for ring, limit in zip(self.rings, oldest, strict=True):
+            for pane in [pane for pane in ring if pane < limit]:
+                del ring[pane]
+
+    def release(self, sids: npt.NDArray[np.integer]) -> None:
+        """These series ended and others will get their sids: erase whatever is left of them."""
+        for ring in self.rings:
+            for block in ring.values():
+                block.clear(sids)
+

@@ -1,0 +1,236 @@
+"""One side of the join: entries in columns, in generations ordered by age, found by the digest of their id.
+
+A generation is a block of consecutive rows. New entries go to the youngest block. Blocks are swept in turn, a few a
+batch: what is to be forgotten leaves the index, an empty block is given back, and two neighbours that fit into one
+are merged, so the rows held are at most about twice the entries. Rows move only then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from msemon.core.digest import Digests
+from msemon.core.index import Index, Rows
+from msemon.events import Floats, Ints
+
+BLOCK = 8192
+_GROWTH = 1.25
+
+DEAD, WAITING, REMEMBERED = 0, 1, 2
+"""States of a row. Waiting: matched with nothing yet. Remembered: matched, kept to know repeats."""
+
+
+@dataclass(slots=True)
+class Block:
+    """A generation: rows [start, start + used) of the columns."""
+
+    start: int
+    used: int = 0
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.start, self.start + self.used)
+
+
+class Entries:
+    """Columns of entries; every column has one value a row.
+
+    digest, time, clock (µs), value, width (0 for a number, else the outputs of a vector), ref (what the owner means by
+    it), order (place in the log; only where asked for) and state. `weight` comes into being with the first weight
+    that is not `plain_weight`, since most streams have none.
+    """
+
+    def __init__(self, plain_weight: float, *, ordered: bool) -> None:
+        self.blocks: list[Block] = []  # oldest first
+        self.vectors: dict[int, Floats] = {}
+        self.waiting = 0
+        self.remembered = 0
+        self._plain = plain_weight
+        self._ordered = ordered
+        self._free: list[int] = []
+        self._capacity = 0
+        self._swept = 0
+        self._index = Index()
+        self.digest: Digests = np.empty((0, 2), np.uint64)
+        self.time: Ints = np.empty(0, np.int64)
+        self.clock: Ints = np.empty(0, np.int64)
+        self.value: Floats = np.empty(0, np.float64)
+        self.ref: npt.NDArray[np.int32] = np.empty(0, np.int32)
+        self.width: npt.NDArray[np.uint16] = np.empty(0, np.uint16)
+        self.state: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
+        self.order: Ints = np.empty(0, np.int64)
+        self.weight: Floats | None = None
+
+    def __len__(self) -> int:
+        return self.waiting + self.remembered
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of columns and index, vectors left out."""
+        return self._index.nbytes + sum(column.nbytes for column in self._columns())
+
+    def lookup(self, wanted: Digests) -> tuple[Ints, Rows]:
+        """All (position in `wanted`, row) with equal digests, whatever their state."""
+        return self._index.lookup(self.digest, wanted)
+
+    def append(
+        self,
+        digest: Digests,
+        time: Ints,
+        clock: Ints,
+        value: Floats,
+        weight: Floats,
+        ref: Ints,
+        width: Ints,
+        state: npt.NDArray[np.uint8],
+        order: Ints,
+    ) -> Rows:
+        """Add n entries; gives their rows."""
+        rows = self._allocate(len(time))
+        self.digest[rows] = digest
+        self.time[rows] = time
+        self.clock[rows] = clock
+        self.value[rows] = value
+        self.ref[rows] = ref
+        self.width[rows] = width
+        self.state[rows] = state
+        if self._ordered:
+            self.order[rows] = order
+        if self.weight is None and not self._all_plain(weight):
+            self.weight = np.full(self._capacity, self._plain)
+        if self.weight is not None:
+            self.weight[rows] = weight
+        waiting = int(np.count_nonzero(state == WAITING))
+        self.waiting += waiting
+        self.remembered += len(rows) - waiting
+        self._index.insert(self.digest, rows)
+        return rows
+
+    def weights(self, rows: Rows) -> Floats:
+        return np.full(len(rows), self._plain) if self.weight is None else self.weight[rows]
+
+    def remember(self, rows: Rows) -> None:
+        """These (distinct) rows have been matched."""
+        fresh = int(np.count_nonzero(self.state[rows] == WAITING))
+        self.state[rows] = REMEMBERED
+        self.waiting -= fresh
+        self.remembered += fresh
+
+    def forget(self, rows: Rows) -> int:
+        """Drop live rows; gives how many of them had waited."""
+        if not rows.size:
+            return 0
+        waited = int(np.count_nonzero(self.state[rows] == WAITING))
+        self._index.remove(self.digest, rows)
+        self.state[rows] = DEAD
+        self.waiting -= waited
+        self.remembered -= len(rows) - waited
+        if self.vectors:
+            for row in rows[self.width[rows] > 0].tolist():
+                self.vectors.pop(row, None)
+        return waited
+
+    def sweep(self, effort: int, gone: Callable[[slice], npt.NDArray[np.bool_]]) -> int:
+        """Look at the next blocks, about `effort` rows, and forget the rows for which `gone` says so.
+
+        Gives how many forgotten entries had waited.
+        """
+        waited = 0
+        looked = 0
+        turns = len(self.blocks)
+        while turns > 0 and looked < effort:
+            turns -= 1
+            self._swept = self._swept + 1 if self._swept + 1 < len(self.blocks) else 0
+            block = self.blocks[self._swept]
+            looked += block.used
+            dead = gone(block.rows) & (self.state[block.rows] != DEAD)
+            waited += self.forget(np.flatnonzero(dead) + block.start)
+            self._tidy(self._swept)
+        return waited
+
+    def oldest(self, state: int, count: int) -> Rows:
+        """Up to `count` rows in this state from the oldest generations on."""
+        rows: list[Rows] = []
+        for block in self.blocks:
+            if count <= 0:
+                break
+            found = np.flatnonzero(self.state[block.rows] == state)[:count] + block.start
+            rows.append(found)
+            count -= len(found)
+        return np.concatenate(rows) if rows else np.empty(0, np.int64)
+
+    def live(self) -> Rows:
+        """All live rows, oldest generation first."""
+        rows = [np.flatnonzero(self.state[block.rows] != DEAD) + block.start for block in self.blocks]
+        return np.concatenate(rows) if rows else np.empty(0, np.int64)
+
+    def _all_plain(self, weight: Floats) -> bool:
+        return bool(np.isnan(weight).all() if np.isnan(self._plain) else (weight == self._plain).all())
+
+    def _columns(self) -> list[npt.NDArray[np.generic]]:
+        columns: list[npt.NDArray[np.generic]] = [
+            self.digest, self.time, self.clock, self.value, self.ref, self.width, self.state,
+        ]  # fmt: skip
+        if self._ordered:
+            columns.append(self.order)
+        if self.weight is not None:
+            columns.append(self.weight)
+        return columns
+
+    def _allocate(self, n: int) -> Rows:
+        rows: list[Rows] = []
+        while n > 0:
+            if not self.blocks or self.blocks[-1].used == BLOCK:
+                self.blocks.append(Block(self._new_block()))
+            block = self.blocks[-1]
+            taken = min(n, BLOCK - block.used)
+            first = block.start + block.used
+            rows.append(np.arange(first, first + taken))
+            block.used += taken
+            n -= taken
+        return np.concatenate(rows) if rows else np.empty(0, np.int64)
+
+    def _new_block(self) -> int:
+        if not self._free:
+            old = self._capacity
+            self._capacity = max(old + BLOCK, int(old * _GROWTH) // BLOCK * BLOCK)
+            for column in self._columns():
+                # refcheck: views of a column never outlive a call of this class's methods
+                column.resize((self._capacity, *column.shape[1:]), refcheck=False)
+            self._free.extend(range(self._capacity - BLOCK, old - 1, -BLOCK))
+        return self._free.pop()
+
+    def _tidy(self, place: int) -> None:
+        block = self.blocks[place]
+        live = np.flatnonzero(self.state[block.rows] != DEAD) + block.start
+        if not live.size:
+            del self.blocks[place]
+            self._give_back(block)
+        elif place + 1 < len(self.blocks) and 2 * live.size < BLOCK:
+            young = self.blocks[place + 1]
+            more = np.flatnonzero(self.state[young.rows] != DEAD) + young.start
+            if live.size + more.size <= BLOCK:
+                self._merge(place, np.concatenate([live, more]))
+
+    def _merge(self, place: int, rows: Rows) -> None:
+        """Move `rows`, the live ones of this block and the next younger, to the start of this block."""
+        old, young = self.blocks[place], self.blocks[place + 1]
+        target = np.arange(old.start, old.start + len(rows))
+        self._index.move(self.digest, rows, target)
+        for column in self._columns():
+            column[target] = column[rows]
+        if self.vectors:
+            places = zip(rows.tolist(), target.tolist(), strict=True)
+            self.vectors.update({new: self.vectors.pop(row) for row, new in places if row in self.vectors})
+        self.state[old.start + len(rows) : old.start + max(old.used, len(rows))] = DEAD
+        old.used = len(rows)
+        del self.blocks[place + 1]
+        self._give_back(young)
+
+    def _give_back(self, block: Block) -> None:
+        self.state[block.rows] = DEAD
+        self._free.append(block.start)

@@ -1,0 +1,111 @@
+"""What every ring of panes is made of: blocks of columns by series, and the sort that groups a batch."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from msemon.core.moments import Index
+from msemon.events import Floats, Ints
+
+_FIRST_ROWS = 4
+
+
+def dense_length(needed: int, held: int) -> int:
+    """The next length of an array that must hold `needed` and holds `held`.
+
+    Half as much again, so that growth costs a constant per entry and at most a third is idle.
+    """
+    return max(needed, held + held // 2)
+
+
+def grouped(major: Ints, minor: npt.NDArray[Any]) -> tuple[Index, Index]:
+    """(order, starts): the positions sorted by (major, minor), ties in place, and where each distinct pair begins.
+
+    Both keys and the position are packed into one integer where 63 bits suffice, for sorting values is ten times
+    faster than a stable argsort. `minor` must not be negative.
+    """
+    n = major.size
+    if not n:
+        return np.zeros(0, np.intp), np.zeros(0, np.intp)
+    low, span, bits = int(major.min()), int(minor.max()) + 1, n.bit_length()
+    if ((int(major.max()) - low + 1) * span) << bits < 1 << 63:
+        packed = ((major - low) * span + minor) << bits
+        packed |= np.arange(n)
+        packed.sort()
+        order = packed & ((1 << bits) - 1)
+        keys = packed >> bits
+        changes = keys[1:] != keys[:-1]
+    else:
+        order = np.lexsort((minor, major))
+        first, second = major[order], minor[order]
+        changes = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
+    return order, np.concatenate(([0], np.flatnonzero(changes) + 1))
+
+
+def runs(values: Ints) -> list[tuple[int, int]]:
+    """[begin, end) of each run of equal values."""
+    if not values.size:
+        return []
+    cuts: list[int] = (np.flatnonzero(values[1:] != values[:-1]) + 1).tolist()
+    return list(pairwise([0, *cuts, values.size]))
+
+
+class Block:
+    """One pane's columns: float64 (fields, rows), a row for each series that has something in this pane.
+
+    The unit that is dropped, and that a checkpoint saves when `dirty`. An all-zero column is an empty one.
+    """
+
+    __slots__ = ("data", "dirty", "index", "used")
+
+    def __init__(self, fields: int) -> None:
+        # index[sid] is the row + 1 and 0 for none: untouched zero pages of a long index cost no memory.
+        self.index = np.zeros(0, np.int32)
+        self.data = np.zeros((fields, _FIRST_ROWS))
+        self.used = 0
+        self.dirty = False
+
+    def rows(self, sids: npt.NDArray[Any]) -> Index:
+        """Rows of these distinct series, made where there are none yet."""
+        longest = int(sids.max()) + 1
+        if longest > self.index.size:
+            self.index = _widened(self.index, dense_length(longest, self.index.size))
+        rows = self.index[sids]
+        new = np.flatnonzero(rows == 0)
+        if new.size:
+            rows[new] = np.arange(self.used + 1, self.used + new.size + 1)
+            self.index[sids[new]] = rows[new]
+            self.used += new.size
+            if self.used > self.data.shape[1]:
+                self.data = _widened(self.data, dense_length(self.used, self.data.shape[1]))
+        out: Index = rows.astype(np.intp) - 1
+        return out
+
+    def among(self, wanted: npt.NDArray[np.bool_]) -> tuple[Index, Index]:
+        """(sids, rows) of the series held here for which wanted[sid], in order of sid."""
+        rows = self.index[: wanted.size]
+        sids = np.flatnonzero((rows > 0) & wanted[: rows.size])
+        return sids, rows[sids].astype(np.intp) - 1
+
+    def held(self) -> tuple[Index, Floats]:
+        """(sids, columns) of all that is here, in order of sid: what a checkpoint saves."""
+        sids, rows = self.among(np.ones(self.index.size, np.bool_))
+        return sids, self.data.take(rows, axis=1)
+
+    def clear(self, sids: npt.NDArray[Any]) -> None:
+        """Empty these series' columns; whoever gets the sid next gets the row with it."""
+        rows = self.index[sids[sids < self.index.size]]
+        rows = rows[rows > 0]
+        if rows.size:
+            self.data[:, rows - 1] = 0.0
+            self.dirty = True
+
+
+def _widened(array: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:
+    wider = np.zeros((*array.shape[:-1], length), array.dtype)
+    wider[..., : array.shape[-1]] = array
+    return wider

@@ -1,0 +1,41 @@
+"""The settings that shape a task's state, in the core's own units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window length cut into panes [k·pane_us, (k+1)·pane_us) from the epoch.
+
+    The window at `now` is the pane of now and the `panes` before it.
+    """
+
+    name: str  # as configured: "5m"
+    pane_us: int
+    panes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Everything a task's transitions depend on besides the log. Durations in microseconds."""
+
+    windows: tuple[Window, ...]
+    observed: bool  # a pair's time: the later of its two timestamps; else the prediction's
+    segment_keys: tuple[str, ...]  # sorted names that any dimension uses; the tail of every `events.Key`
+    dimensions: tuple[tuple[int, ...], ...]  # each: indices into segment_keys, in configured order
+    timeout_us: int
+    memory_us: int
+    series_limit: int = 1_000
+    models_limit: int = 1_000
+    total_series_limit: int = 100_000
+
+    @property
+    def longest(self) -> int:
+        """Index of the longest window."""
+        return max(range(len(self.windows)), key=lambda i: self.windows[i].pane_us * self.windows[i].panes)
+
+    def dimension_name(self, dimension: int) -> str:
+        """The `dimension` label: its keys joined by a comma."""
+        return ",".join(self.segment_keys[i] for i in self.dimensions[dimension])

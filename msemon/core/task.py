@@ -1,0 +1,300 @@
+"""A task: all that msemon knows of one partition number of the input, as a function of the log.
+
+Nothing here looks at a clock: `apply` moves the state on by one decoded batch of one topic. What the batch did (pairs,
+repeats, what was rejected) is handed back for the process to count; it is not state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from msemon.core.coverage import LABELLED, PREDICTIONS, Counted, Coverage
+from msemon.core.digest import Digester
+from msemon.core.join import Join, Joined, Matches, Side
+from msemon.core.moments import Errors
+from msemon.core.names import Names, grown
+from msemon.core.series import Series
+from msemon.core.shape import Shape
+from msemon.core.totals import Compensated
+from msemon.core.windows import Windows, sums
+from msemon.events import Decoded, Floats, Ints, Labels, Pairs, Predictions, Reason
+
+NEVER = np.iinfo(np.int64).min
+"""Where no event has been seen."""
+
+_FAR = np.iinfo(np.int64).max
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one batch did, for the process's counters. Arrays over sids are aligned with each other."""
+
+    pairs: int = 0
+    matched: int = 0
+    duplicate_predictions: int = 0
+    duplicate_labels: int = 0
+    conflicting_labels: int = 0
+    expired_predictions: int = 0
+    expired_labels: int = 0
+    rejections: list[tuple[int, Reason]] = field(default_factory=list)  # (row of the batch, why)
+    sids: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    sums: Floats = field(default_factory=lambda: np.empty((6, 0)))  # as `windows.sums`
+    delay_sids: Ints = field(default_factory=lambda: np.empty(0, np.int64))  # a joined pair each: its model's sid …
+    delays_us: Ints = field(default_factory=lambda: np.empty(0, np.int64))  # … and label time − prediction time, ≥ 0
+    folded_sids: Ints = field(default_factory=lambda: np.empty(0, np.int64))  # a folded pair each: its model
+    newest_prediction: int = NEVER  # largest event times in the batch
+    newest_label: int = NEVER
+
+
+class Task:
+    """The state of partition number `partition` of every topic."""
+
+    def __init__(self, partition: int, topics: list[str], shape: Shape, key: bytes) -> None:
+        self.partition = partition
+        self.shape = shape
+        self.offsets: dict[str, int] = {}
+        self.clocks: dict[str, int] = dict.fromkeys(topics, NEVER)
+        self.names = Names()
+        self.join = Join(shape.timeout_us, shape.memory_us, self.names)
+        self.series = Series(shape)
+        self.windows = Windows(shape.windows)
+        self.coverage = Coverage(shape.windows)
+        self.record_clock = NEVER  # the largest record time seen: the log's own idea of the wall clock
+        # by total sid
+        self._stream = np.empty(0, np.int64)  # largest pair time
+        self._predicted = np.empty(0, np.int64)  # largest prediction time
+        self._lag = np.empty(0, np.int64)  # least record time − pair time
+        self._last_pair = np.empty(0, np.int64)  # largest record time of a completed pair
+        self.lifetime = Compensated(3)  # pairs, weight, squared error
+        self._past: dict[tuple[str, str], Floats] = {}  # lifetimes of models whose series has ended
+        self._digest = Digester(key)
+        self._longest = shape.windows[shape.longest]
+        self._ended_at = NEVER  # pane of the longest window in which series were last looked over
+
+    # What the exporter asks. All by sid.
+
+    def stream_times(self) -> Ints:
+        """Largest pair time of each total sid in µs, NEVER without a pair."""
+        return self._stream[: len(self.series.keys)]
+
+    def last_pairs(self) -> Ints:
+        """Record time of the newest pair of each total sid in µs."""
+        return self._last_pair[: len(self.series.keys)]
+
+    def now(self, wall_us: int) -> Ints:
+        """The time each total sid's windows end at: stream time, moved on at the wall clock's pace.
+
+        A model that has predictions but no pair yet stands at its newest prediction.
+        """
+        size = len(self.series.keys)
+        stream, lag = self._stream[:size], self._lag[:size]
+        moved = np.maximum(stream, np.where(stream == NEVER, NEVER, wall_us - np.minimum(lag, _FAR // 2)))
+        return np.where(stream == NEVER, self._predicted[:size], moved)
+
+    def oldest(self, ring: int, now: Ints) -> Ints:
+        """The oldest pane of this window at each of these times."""
+        window = self.shape.windows[ring]
+        return np.asarray(np.where(now == NEVER, _FAR, now // window.pane_us - window.panes))
+
+    # The transition.
+
+    def apply(self, topic: str, decoded: Decoded, next_offset: int) -> Outcome:
+        """Move on by one batch of `topic`; `next_offset` is where reading it goes on."""
+        outcome = Outcome()
+        predictions, labels, pairs = decoded.predictions, decoded.labels, decoded.pairs
+        clocks = self._clocks(topic, predictions, labels, pairs)
+        if len(predictions.times):
+            self._predictions(predictions, clocks[0], outcome)
+        if len(labels.times):
+            self._labels(labels, clocks[1], outcome)
+        if len(pairs.times):
+            self._pairs(pairs, outcome)
+        events = len(predictions.times) + len(labels.times)
+        outcome.expired_predictions, outcome.expired_labels = self.join.forget(min(self.clocks.values()), events)
+        self.offsets[topic] = next_offset
+        self._tidy()
+        return outcome
+
+    def evict(self, count: int) -> tuple[int, int]:
+        """Drop `count` entries of the join; gives how many waited and how many were remembered."""
+        return self.join.evict(count)
+
+    def _clocks(self, topic: str, predictions: Predictions, labels: Labels, pairs: Pairs) -> list[Ints]:
+        """The clock of each event, by kind; moves the topic's clock on."""
+        kinds: list[Predictions | Labels | Pairs] = [predictions, labels, pairs]
+        times = np.concatenate([kind.times for kind in kinds])
+        if not times.size:
+            return [times, times, times]
+        order = np.argsort(np.concatenate([kind.rows for kind in kinds]), kind="stable")
+        clocks = np.empty_like(times)
+        clocks[order] = np.maximum.accumulate(np.maximum(times[order], self.clocks.get(topic, NEVER)))
+        self.clocks[topic] = int(clocks[order[-1]])
+        self.record_clock = max(self.record_clock, *(int(k.record_times.max()) for k in kinds if len(k.record_times)))
+        return np.split(clocks, np.cumsum([len(kind.times) for kind in kinds])[:-1])
+
+    def _predictions(self, events: Predictions, clocks: Ints, outcome: Outcome) -> None:
+        combos = self.names.combos_of(events.keys)
+        widths = np.zeros(len(combos), np.int64)
+        for i, vector in events.vectors.items():
+            widths[i] = len(vector)
+        side = Side(self._digest(events.ids), events.times, clocks, events.offsets, events.values, events.weights,
+                    combos, widths, events.vectors)  # fmt: skip
+        joined = self.join.add_predictions(side)
+        outcome.newest_prediction = int(events.times.max())
+        outcome.duplicate_predictions = int(np.count_nonzero(~joined.fresh))
+        self._cover(PREDICTIONS, self.names.model_of[combos[joined.fresh]], events.times[joined.fresh])
+        self._joined(joined, events.rows, events.record_times, outcome)
+
+    def _labels(self, events: Labels, clocks: Ints, outcome: Outcome) -> None:
+        widths = np.zeros(len(events.times), np.int64)
+        for i, vector in events.vectors.items():
+            widths[i] = len(vector)
+        side = Side(self._digest(events.ids), events.times, clocks, events.offsets, events.values, events.weights,
+                    self.names.targets_of(events.targets), widths, events.vectors)  # fmt: skip
+        joined = self.join.add_labels(side)
+        outcome.newest_label = int(events.times.max())
+        outcome.duplicate_labels = int(np.count_nonzero(~joined.fresh))
+        outcome.conflicting_labels = joined.conflicting
+        self._joined(joined, events.rows, events.record_times, outcome)
+
+    def _joined(self, joined: Joined, rows: Ints, record_times: Ints, outcome: Outcome) -> None:
+        outcome.rejections += [(int(rows[i]), Reason.SHAPE_MISMATCH) for i in joined.mismatched]
+        for matches in joined.matches:
+            outcome.matched += len(matches)
+            self._count(matches, rows[matches.events], record_times[matches.events], outcome)
+            totals = self._cover(LABELLED, self.names.model_of[matches.combos], matches.prediction_times)
+            delays = np.maximum(matches.label_times - matches.prediction_times, 0)
+            outcome.delay_sids = np.concatenate([outcome.delay_sids, totals])
+            outcome.delays_us = np.concatenate([outcome.delays_us, delays])
+
+    def _pairs(self, pairs: Pairs, outcome: Outcome) -> None:
+        combos = self.names.combos_of(pairs.keys)
+        matches = Matches(np.arange(len(combos)), combos, pairs.times, pairs.times, pairs.predictions, pairs.labels,
+                          pairs.weights, pairs.vectors)  # fmt: skip
+        self._count(matches, pairs.rows, pairs.record_times, outcome)
+        for kind in (PREDICTIONS, LABELLED):
+            self._cover(kind, self.names.model_of[combos], pairs.times)
+        outcome.newest_prediction = max(outcome.newest_prediction, int(pairs.times.max()))
+        outcome.newest_label = max(outcome.newest_label, int(pairs.times.max()))
+
+    def _count(self, matches: Matches, rows: Ints, record_times: Ints, outcome: Outcome) -> None:
+        """Put pairs into panes and totals."""
+        errors = Errors.of_scalars(matches.predictions, matches.labels, matches.weights)
+        for i, (prediction, label) in matches.vectors.items():
+            errors.set_vector(i, prediction, label)
+        times = matches.prediction_times
+        if self.shape.observed:
+            times = np.maximum(times, matches.label_times)
+        sids = self.series.of_combos(self.names, matches.combos)
+        totals = sids[:, 0]
+        self._restore_lifetimes(totals)
+        self._move_on(totals, times, record_times)
+        oldest = np.stack([self.oldest(ring, self._stream[totals]) for ring in range(len(self.shape.windows))], axis=1)
+        taken = self.windows.add(sids.astype(np.int32), errors, times, oldest)
+        outcome.rejections += [(int(row), Reason.TOO_LATE) for row in rows[~taken]]
+
+        found, values = sums(sids.astype(np.int32), errors)
+        outcome.pairs += len(rows)
+        outcome.sids = np.concatenate([outcome.sids, found])
+        outcome.sums = np.concatenate([outcome.sums, values], axis=1)
+        whole = self.series.total_of[found] == found
+        self.lifetime.add(found[whole], values[:3, whole])
+        outcome.folded_sids = np.concatenate([outcome.folded_sids, totals[self.series.folded[sids].any(axis=1)]])
+
+    def _move_on(self, totals: Ints, times: Ints, record_times: Ints) -> None:
+        """Stream times, lags and the record time of the last pair."""
+        self._size_up()
+        np.maximum.at(self._stream, totals, times)
+        np.minimum.at(self._lag, totals, np.maximum(record_times - times, 0))
+        np.maximum.at(self._last_pair, totals, record_times)
+
+    def _cover(self, kind: Counted, models: Ints, times: Ints) -> Ints:
+        """Count predictions, or labelled ones, in the panes of their own time; gives their total sids."""
+        totals = self.series.totals(self.names, models)
+        self._restore_lifetimes(totals)
+        self._size_up()
+        if kind == PREDICTIONS:
+            np.maximum.at(self._predicted, totals, times)
+        now = np.where(self._stream[totals] == NEVER, self._predicted[totals], self._stream[totals])
+        oldest = np.stack([self.oldest(ring, now) for ring in range(len(self.shape.windows))], axis=1)
+        self.coverage.add(kind, totals.astype(np.int32), times, oldest)
+        return totals
+
+    def _size_up(self) -> None:
+        size = len(self.series.keys)
+        self._stream = grown(self._stream, size, NEVER)
+        self._predicted = grown(self._predicted, size, NEVER)
+        self._last_pair = grown(self._last_pair, size, NEVER)
+        self._lag = grown(self._lag, size, _FAR)
+
+    # Ends.
+
+    def _tidy(self) -> None:
+        """Once a pane of the longest window: forget panes that no window can show any more, and series that ended."""
+        if self.record_clock == NEVER:
+            return
+        pane = self.record_clock // self._longest.pane_us
+        if pane == self._ended_at:
+            return
+        self._ended_at = pane
+        self._end_series()
+        self._drop_panes()
+        if self.names.outgrown(len(self.join)):
+            self._collect_names()
+
+    def _end_series(self) -> None:
+        self._size_up()
+        keys = self.series.keys
+        now = self.now(self.record_clock)[self.series.total_of]
+        alive = np.full(len(keys), NEVER)
+        latest = self.windows.latest()
+        alive[: len(latest)] = latest[: len(keys)]
+        predicted = self._predicted[: len(keys)]
+        alive = np.maximum(alive, np.where(predicted == NEVER, NEVER, predicted // self._longest.pane_us))
+        over = alive < self.oldest(self.shape.longest, now)
+        ended = [sid for sid in np.flatnonzero(over).tolist() if keys[sid] is not None]
+        if not ended:
+            return
+        for sid in ended:
+            key = keys[sid]
+            assert key is not None
+            if not key.dimension:
+                self._keep_lifetime(sid, (key.model, key.version))
+        gone = np.array(ended)
+        self.windows.release(gone)
+        self.coverage.release(gone)
+        self._stream[gone] = self._predicted[gone] = self._last_pair[gone] = NEVER
+        self._lag[gone] = _FAR
+        self.series.end(ended)
+
+    def _drop_panes(self) -> None:
+        models = [sid for sid, key in enumerate(self.series.keys) if key is not None and not key.dimension]
+        now = self.now(self.record_clock)[models]
+        oldest = [int(self.oldest(ring, now).min(initial=_FAR)) for ring in range(len(self.shape.windows))]
+        self.windows.drop(oldest)
+        self.coverage.drop(oldest)
+
+    def _keep_lifetime(self, sid: int, name: tuple[str, str]) -> None:
+        self._past[name] = self.lifetime.take(sid)
+        while len(self._past) > self.shape.models_limit:
+            del self._past[next(iter(self._past))]
+
+    def _restore_lifetimes(self, totals: Ints) -> None:
+        """A model that comes back goes on from its old totals."""
+        if not self._past:
+            return
+        for sid in np.unique(totals).tolist():
+            key = self.series.keys[sid]
+            if key is not None and (past := self._past.pop((key.model, key.version), None)) is not None:
+                self.lifetime.put(sid, past)
+
+    def _collect_names(self) -> None:
+        predictions, labels = self.join.predictions, self.join.labels
+        asked, answers = predictions.live(), labels.live()
+        used_combos, used_targets = predictions.ref[asked].astype(np.int64), labels.ref[answers].astype(np.int64)
+        combos, targets = self.names.collect(used_combos, used_targets)
+        predictions.ref[asked] = combos[used_combos]
+        labels.ref[answers] = targets[used_targets]
+        self.series.forget_lookups()
