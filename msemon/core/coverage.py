@@ -45,7 +45,8 @@ class Coverage:
         panes, sids = panes[order[starts]], sids[order[starts]]
         for begin, end in runs(panes):
             block = ring.setdefault(int(panes[begin]), Block(len(Counted)))
-            block.data[kind, block.rows(sids[begin:end])] += counts[begin:end]
+            rows = block.rows(sids[begin:end])  # first, for it may replace block.data
+            block.data[kind, rows] += counts[begin:end]
             block.dirty = True
 
     def merged(self, ring: int, oldest: Ints, newest: Ints) -> Ints:

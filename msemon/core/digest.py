@@ -48,4 +48,14 @@ class Digester:
         width = max(1, -(-longest // 4))
         words = np.array(ids, dtype=f"S{4 * width}").view(np.uint32).reshape(n, width).astype(np.uint64)
         high = (words @ self._words[:width] + lengths[:, None] * self._length + self._start) >> np.uint64(32)
-        return np.ascontiguousarray(high[:, 0::2] << np.uint64(32) | high[:, 1::2])
+        return _mixed(high[:, 0::2] << np.uint64(32) | high[:, 1::2])
+
+
+def _mixed(words: Digests) -> Digests:
+    """A bijection of 64 bits (MurmurHash3's finaliser): the lanes are linear in the id, so ids that count upwards would
+    crowd together in a hash table."""
+    for multiplier in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        words ^= words >> np.uint64(33)
+        words *= np.uint64(multiplier)
+    words ^= words >> np.uint64(33)
+    return words

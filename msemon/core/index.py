@@ -1,8 +1,10 @@
 """A hash index from digests to rows of a store, a batch at a time.
 
-Open addressing with linear probing in one table of row numbers (4 bytes a slot); digests stay in the store's own
-column. Several rows may share a digest: a look-up gives all of them. Every step handles the whole batch with numpy;
-a probe goes on for those queries only that have not yet come to an empty slot.
+Open addressing in one table of row numbers (4 bytes a slot); digests stay in the store's own column. Several rows may
+share a digest: a look-up gives all of them. Every step handles the whole batch with numpy; a probe goes on for those
+queries only that have not yet come to an empty slot. Probes step by 1, 2, 3, … (which visits every slot of a table
+whose size is a power of two), since a batch takes as many steps as its longest probe, and linear probing's longest
+grows with the clusters.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ Rows = npt.NDArray[np.int64]
 _EMPTY = np.uint32(0xFFFFFFFF)
 _REMOVED = np.uint32(0xFFFFFFFE)
 _SMALLEST = 1024
-_FULL = 0.7  # of live and removed slots: rebuilt beyond it; probes stay short
-_REBUILT = 0.5  # of live slots after a rebuild, at most
+_FULL = 0.6  # of live and removed slots: rebuilt beyond it; probes stay short
+_REBUILT = 0.4  # of live slots after a rebuild, at most
 
 
 class Index:
@@ -41,6 +43,7 @@ class Index:
         mask = len(self._table) - 1
         active = np.arange(len(wanted))
         slots = (wanted[:, 0] & np.uint64(mask)).astype(np.int64)
+        step = 0
         while active.size:
             found = self._table[slots]
             going = found != _EMPTY
@@ -53,7 +56,8 @@ class Index:
             if same.any():
                 hits.append(queries[same])
                 rows_hit.append(rows[same])
-            slots = (slots + 1) & mask
+            step += 1
+            slots = (slots + step) & mask
         if not hits:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         return np.concatenate(hits), np.concatenate(rows_hit)
@@ -78,10 +82,12 @@ class Index:
         mask = len(self._table) - 1
         slots = (column[rows, 0] & np.uint64(mask)).astype(np.int64)
         active = np.flatnonzero(self._table[slots] != rows)
+        step = 0
         while active.size:
             if (self._table[slots[active]] == _EMPTY).any():
                 raise KeyError("a row is not in the index")
-            slots[active] = (slots[active] + 1) & mask
+            step += 1
+            slots[active] = (slots[active] + step) & mask
             active = active[self._table[slots[active]] != rows[active]]
         return np.asarray(slots)
 
@@ -89,14 +95,16 @@ class Index:
         mask = len(self._table) - 1
         narrow = rows.astype(np.uint32)
         slots = (column[rows, 0] & np.uint64(mask)).astype(np.int64)
+        step = 0
         while narrow.size:
+            step += 1
             before = self._table[slots]
             free = before >= _REMOVED
             self._table[slots[free]] = narrow[free]  # of several that want one slot the last wins …
             placed = free & (self._table[slots] == narrow)
             self._used += int(np.count_nonzero(before[placed] == _EMPTY))
             left = ~placed  # … and the others go on
-            slots, narrow = (slots[left] + 1) & mask, narrow[left]
+            slots, narrow = (slots[left] + step) & mask, narrow[left]
 
     def _rebuild(self, column: Digests, expected: int) -> None:
         rows = self._table[self._table < _REMOVED].astype(np.int64)

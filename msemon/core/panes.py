@@ -70,7 +70,7 @@ class Block:
         self.dirty = False
 
     def rows(self, sids: npt.NDArray[Any]) -> Index:
-        """Rows of these distinct series, made where there are none yet."""
+        """Rows of these distinct series, made where there are none yet; `data` may be another array afterwards."""
         longest = int(sids.max()) + 1
         if longest > self.index.size:
             self.index = _widened(self.index, dense_length(longest, self.index.size))
