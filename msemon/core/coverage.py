@@ -53,7 +53,7 @@ class Coverage:
         """Counts (2, S): predictions and labelled of each sid in its panes oldest[sid] … newest[sid], both (S,)."""
         out = np.zeros((len(Counted), oldest.size), np.int64)
         for pane, block in self.rings[ring].items():
-            sids, rows = block.among((oldest <= pane) & (pane <= newest))
+            sids, rows = block.among(0, (oldest <= pane) & (pane <= newest))
             out[:, sids] += block.data[:, rows].astype(np.int64)
         return out
 
@@ -68,4 +68,3 @@ class Coverage:
         for ring in self.rings:
             for block in ring.values():
                 block.clear(sids)
-

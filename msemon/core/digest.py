@@ -53,7 +53,8 @@ class Digester:
 
 def _mixed(words: Digests) -> Digests:
     """A bijection of 64 bits (MurmurHash3's finaliser): the lanes are linear in the id, so ids that count upwards would
-    crowd together in a hash table."""
+    crowd together in a hash table.
+    """
     for multiplier in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
         words ^= words >> np.uint64(33)
         words *= np.uint64(multiplier)

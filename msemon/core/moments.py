@@ -162,7 +162,8 @@ def merge(a: Floats, b: Floats) -> Floats:
         from_b = b[W] > a[W]
         pull = np.where(from_b, -a[W], b[W]) * inverse
         d = b[MEAN_Q:MAX_A] - a[MEAN_Q:MAX_A]  # the rows of M2 ride along and are overwritten: one slice, not four
-        out[MEAN_Q:MAX_A] = np.where(from_b, b[MEAN_Q:MAX_A], a[MEAN_Q:MAX_A]) + d * pull
+        heavier = np.where(from_b, b[MEAN_Q:MAX_A], a[MEAN_Q:MAX_A]) if from_b.any() else a[MEAN_Q:MAX_A]
+        np.add(heavier, d * pull, out=out[MEAN_Q:MAX_A])
         between = a[W] * (b[W] * inverse)
         for mean, m2 in ((MEAN_Q, M2_Q), (MEAN_Y, M2_Y)):
             dx = d[mean - MEAN_Q]

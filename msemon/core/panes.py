@@ -85,15 +85,15 @@ class Block:
         out: Index = rows.astype(np.intp) - 1
         return out
 
-    def among(self, wanted: npt.NDArray[np.bool_]) -> tuple[Index, Index]:
-        """(sids, rows) of the series held here for which wanted[sid], in order of sid."""
-        rows = self.index[: wanted.size]
-        sids = np.flatnonzero((rows > 0) & wanted[: rows.size])
-        return sids, rows[sids].astype(np.intp) - 1
+    def among(self, begin: int, wanted: npt.NDArray[np.bool_]) -> tuple[Index, Index]:
+        """(places, rows) of the series held here with wanted[place], where the sid is begin + place, ascending."""
+        rows = self.index[begin : begin + wanted.size]
+        places = np.flatnonzero((rows > 0) & wanted[: rows.size])
+        return places, rows[places].astype(np.intp) - 1
 
     def held(self) -> tuple[Index, Floats]:
         """(sids, columns) of all that is here, in order of sid: what a checkpoint saves."""
-        sids, rows = self.among(np.ones(self.index.size, np.bool_))
+        sids, rows = self.among(0, np.ones(self.index.size, np.bool_))
         return sids, self.data.take(rows, axis=1)
 
     def clear(self, sids: npt.NDArray[Any]) -> None:

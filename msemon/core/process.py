@@ -68,10 +68,12 @@ class Process:
                 break
         return waited, remembered
 
-    def view(self, wall_us: int) -> View:
-        """One consistent picture at this wall-clock time."""
+    def view(self, wall_us: int, *, owned: bool = True) -> View:
+        """One consistent picture at this wall-clock time; where not `owned`, of the process's counters alone."""
         places = {p: self._places_of(task) for p, task in self.tasks.items()}
         self._expire(places, wall_us)
+        if not owned:
+            places = {}
         size = len(self._ledger.keys)
         whole = np.array([k is not None and not k.dimension for k in self._ledger.keys], np.bool_)
         part = np.array([k is not None and bool(k.dimension) for k in self._ledger.keys], np.bool_)
@@ -109,7 +111,8 @@ class Process:
     def _now(self, places: dict[int, Ints], size: int, wall_us: int) -> Ints:
         """By place of a model: the largest now of its partitions; without any pair, of its predictions."""
         paired, predicted = np.full(size, NEVER), np.full(size, NEVER)
-        for p, task in self.tasks.items():
+        for p in places:
+            task = self.tasks[p]
             now = task.now(wall_us)
             models = _models(task, places[p])
             has_pair = task.stream_times()[models] != NEVER
@@ -123,7 +126,8 @@ class Process:
         for ring, window in enumerate(self._shape.windows):
             merged = moments.empty(size)
             counts = np.zeros((2, size), np.int64)
-            for p, task in self.tasks.items():
+            for p in places:
+                task = self.tasks[p]
                 total = task.series.total_of
                 held = np.flatnonzero(places[p] >= 0)
                 at = np.full(len(total), NEVER)
@@ -141,7 +145,8 @@ class Process:
         """By place of a model: stream time, record time of the last pair, lifetime totals (NaN where none is held)."""
         stream, last = np.full(size, NEVER), np.full(size, NEVER)
         lifetime = np.full((3, size), np.nan)
-        for p, task in self.tasks.items():
+        for p in places:
+            task = self.tasks[p]
             sids = _models(task, places[p])
             here = places[p][sids]
             np.maximum.at(stream, here, task.stream_times()[sids])
@@ -152,7 +157,8 @@ class Process:
     def _held_segments(self, places: dict[int, Ints], size: int) -> Floats:
         """By place of a model: how many different segments its tasks hold."""
         owner = np.full(size, -1, np.int64)
-        for p, task in self.tasks.items():
+        for p in places:
+            task = self.tasks[p]
             sids = np.flatnonzero(places[p] >= 0)
             sids = sids[task.series.total_of[sids] != sids]
             owner[places[p][sids]] = places[p][task.series.total_of[sids]]

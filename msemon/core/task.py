@@ -48,6 +48,14 @@ class Outcome:
     newest_label: int = NEVER
 
 
+@dataclass(slots=True)
+class _Past:
+    """What is kept of a model whose series has ended. Its times too: a straggler must not take it back in time."""
+
+    lifetime: Floats
+    times: tuple[int, int, int, int]  # stream time, newest prediction, last pair, lag
+
+
 class Task:
     """The state of partition number `partition` of every topic."""
 
@@ -68,10 +76,13 @@ class Task:
         self._lag = np.empty(0, np.int64)  # least record time − pair time
         self._last_pair = np.empty(0, np.int64)  # largest record time of a completed pair
         self.lifetime = Compensated(3)  # pairs, weight, squared error
-        self._past: dict[tuple[str, str], Floats] = {}  # lifetimes of models whose series has ended
+        self._past: dict[tuple[str, str], _Past] = {}  # models whose series has ended, for when they come back
         self._digest = Digester(key)
         self._longest = shape.windows[shape.longest]
         self._ended_at = NEVER  # pane of the longest window in which series were last looked over
+        shortest = min(window.pane_us * window.panes for window in shape.windows)
+        self._drop_us = max(1, min(shortest // 4, self._longest.pane_us))
+        self._dropped_at = NEVER  # record clock in units of `_drop_us` when panes were last dropped
 
     # What the exporter asks. All by sid.
 
@@ -82,6 +93,10 @@ class Task:
     def last_pairs(self) -> Ints:
         """Record time of the newest pair of each total sid in µs."""
         return self._last_pair[: len(self.series.keys)]
+
+    def past_lifetimes(self) -> dict[tuple[str, str], Floats]:
+        """Pairs, weight and squared error (3,) of models whose series has ended here."""
+        return {name: np.asarray(past.lifetime.sum(axis=0)) for name, past in self._past.items()}
 
     def now(self, wall_us: int) -> Ints:
         """The time each total sid's windows end at: stream time, moved on at the wall clock's pace.
@@ -105,6 +120,7 @@ class Task:
         outcome = Outcome()
         predictions, labels, pairs = decoded.predictions, decoded.labels, decoded.pairs
         clocks = self._clocks(topic, predictions, labels, pairs)
+        self._tidy()  # before anything is counted, so that the sids in the outcome are still those series
         if len(predictions.times):
             self._predictions(predictions, clocks[0], outcome)
         if len(labels.times):
@@ -114,7 +130,6 @@ class Task:
         events = len(predictions.times) + len(labels.times)
         outcome.expired_predictions, outcome.expired_labels = self.join.forget(min(self.clocks.values()), events)
         self.offsets[topic] = next_offset
-        self._tidy()
         return outcome
 
     def evict(self, count: int) -> tuple[int, int]:
@@ -232,22 +247,27 @@ class Task:
     # Ends.
 
     def _tidy(self) -> None:
-        """Once a pane of the longest window: forget panes that no window can show any more, and series that ended."""
+        """Once a pane of the longest window end series; four times in the shortest window forget panes that no window
+        can show any more, since of a short one's small panes a long one's pane would gather thousands.
+        """
         if self.record_clock == NEVER:
             return
-        pane = self.record_clock // self._longest.pane_us
-        if pane == self._ended_at:
-            return
-        self._ended_at = pane
-        self._end_series()
-        self._drop_panes()
-        if self.names.outgrown(len(self.join)):
-            self._collect_names()
+        pane, turn = self.record_clock // self._longest.pane_us, self.record_clock // self._drop_us
+        if pane != self._ended_at:
+            self._ended_at = pane
+            self._end_series()
+        if turn != self._dropped_at:
+            self._dropped_at = turn
+            self._drop_panes()
+            if self.names.outgrown(len(self.join)):
+                self._collect_names()
 
     def _end_series(self) -> None:
         self._size_up()
         keys = self.series.keys
-        now = self.now(self.record_clock)[self.series.total_of]
+        now = self.now(self.record_clock)
+        # A model without a pair stands at its newest prediction; it is over when the events have gone on without it.
+        now = np.where(self._stream[: len(keys)] == NEVER, max(self.clocks.values()), now)[self.series.total_of]
         alive = np.full(len(keys), NEVER)
         latest = self.windows.latest()
         alive[: len(latest)] = latest[: len(keys)]
@@ -277,18 +297,22 @@ class Task:
         self.coverage.drop(oldest)
 
     def _keep_lifetime(self, sid: int, name: tuple[str, str]) -> None:
-        self._past[name] = self.lifetime.take(sid)
+        columns = (self._stream, self._predicted, self._last_pair, self._lag)
+        stream, predicted, last_pair, lag = (int(column[sid]) for column in columns)
+        self._past[name] = _Past(self.lifetime.take(sid), (stream, predicted, last_pair, lag))
         while len(self._past) > self.shape.models_limit:
             del self._past[next(iter(self._past))]
 
     def _restore_lifetimes(self, totals: Ints) -> None:
-        """A model that comes back goes on from its old totals."""
+        """A model that comes back goes on from its old totals and times."""
         if not self._past:
             return
+        self._size_up()
         for sid in np.unique(totals).tolist():
             key = self.series.keys[sid]
             if key is not None and (past := self._past.pop((key.model, key.version), None)) is not None:
-                self.lifetime.put(sid, past)
+                self.lifetime.put(sid, past.lifetime)
+                self._stream[sid], self._predicted[sid], self._last_pair[sid], self._lag[sid] = past.times
 
     def _collect_names(self) -> None:
         predictions, labels = self.join.predictions, self.join.labels

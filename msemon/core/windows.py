@@ -21,6 +21,7 @@ NEVER = -(1 << 62)
 """Older than every pane."""
 
 _DENSE_CELLS = 1 << 40  # combined pane numbers above this are renumbered, so that they can't overflow
+_AT_ONCE = 1024  # series merged at a time, so that what is worked on stays in the cache
 
 Sids = npt.NDArray[np.int32]
 Ring = dict[int, Block]
@@ -64,23 +65,19 @@ class Windows:
         return accepted
 
     def _merge(self, sids: Ints, panes: Ints, taken: Mask, groups: Floats) -> None:
-        """Merge groups (FIELDS, g) of series sids (g,) into panes (g, R) of the rings that take them (g, R)."""
+        """Merge groups (FIELDS, g), sorted by cell and sid, of series sids (g,) into the rings' panes (g, R)."""
         sources: list[Floats] = []
         parts: list[_Part] = []
         width = 0
         for r, ring in enumerate(self.rings):
-            columns = np.flatnonzero(taken[:, r])
-            if not columns.size:
+            if not taken[:, r].any():
                 continue
-            order, starts = grouped(panes[columns, r], sids[columns])
-            columns = columns[order]
-            source = moments.fold(groups.take(columns, axis=1), starts)
-            pane, sid = panes[columns[starts], r], sids[columns[starts]]
+            source, pane, sid = _by_pane(groups, panes[:, r], sids, taken[:, r])
             if r == self._longest:
                 self._note(sid, pane)
             parts += _parts(ring, pane, sid, width)
             sources.append(source)
-            width += starts.size
+            width += sid.size
         _merge_parts(parts, _side_by_side(sources))
 
     def _note(self, sids: Ints, panes: Ints) -> None:
@@ -95,8 +92,13 @@ class Windows:
         """Moments (FIELDS, S): per series sid the merge of this ring's panes from oldest[sid] on, oldest (S,)."""
         out = moments.empty(oldest.size)
         # Oldest first, whatever order the panes came to be in: equal panes give equal bits.
-        for pane in sorted(self.rings[ring]):
-            _merge_block(out, self.rings[ring][pane], oldest <= pane)
+        blocks = sorted(self.rings[ring].items())
+        for begin in range(0, oldest.size, _AT_ONCE):
+            part = slice(begin, begin + _AT_ONCE)
+            some = moments.empty(oldest[part].size)
+            for pane, block in blocks:
+                _merge_block(some, block, begin, oldest[part] <= pane)
+            out[:, part] = some
         return out
 
     def drop(self, oldest: Sequence[int]) -> None:
@@ -149,6 +151,17 @@ def _renumbered(values: Ints) -> tuple[Ints, int]:
     return places.astype(np.int64), distinct.size
 
 
+def _by_pane(groups: Floats, panes: Ints, sids: Ints, taken: Mask) -> tuple[Floats, Ints, Ints]:
+    """The groups that one ring takes, one a (pane, series) and sorted so: their columns, panes and sids."""
+    if taken.all() and (sids[1:] > sids[:-1]).all() and panes[0] == panes[-1] and (panes == panes[0]).all():
+        return groups, panes, sids  # a single cell, as almost always
+    columns = np.flatnonzero(taken)
+    order, starts = grouped(panes[columns], sids[columns])
+    columns = columns[order]
+    firsts = columns[starts]
+    return moments.fold(groups.take(columns, axis=1), starts), panes[firsts], sids[firsts]
+
+
 def _parts(ring: Ring, panes: Ints, sids: Ints, offset: int) -> Iterator[_Part]:
     """Cut columns sorted by pane into one part a block; blocks that do not exist yet are made."""
     for begin, end in runs(panes):
@@ -173,11 +186,13 @@ def _side_by_side(columns: list[Floats]) -> Floats:
     return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
 
 
-def _merge_block(out: Floats, block: Block, wanted: Mask) -> None:
-    """Merge a block's series into out (FIELDS, S) where wanted (S,)."""
-    sids, rows = block.among(wanted)
-    if sids.size:
-        moments.merge_at(out, sids, block.data.take(rows, axis=1))
+def _merge_block(out: Floats, block: Block, begin: int, wanted: Mask) -> None:
+    """Merge a block's series begin, begin + 1, … into out (FIELDS, k), those with wanted (k,)."""
+    columns, rows = block.among(begin, wanted)
+    if columns.size == wanted.size:
+        out[:] = moments.merge(out, block.data.take(rows, axis=1))
+    elif columns.size:
+        moments.merge_at(out, columns, block.data.take(rows, axis=1))
 
 
 def sums(sids: Sids, errors: Errors) -> tuple[Sids, Floats]:

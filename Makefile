@@ -1,0 +1,65 @@
+# Everything from a clone, with Python 3.11 or newer and make. The virtual environment is this Makefile's own.
+#   make PYTHON=python3.12 test      another interpreter
+#   make test ARGS="-k windows -x"   more arguments for what is run
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+PROJECT := pyproject.toml constraints.txt
+# In this order: what is quick to run tells first.
+TESTS ?= msemon $(wildcard $(addprefix tests/,unit property docs integration faults))
+SCRIPTS := $(wildcard benchmarks/*.py)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-deps check bench soak clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+
+demo: $(VENV)/.demo ## the whole product on this machine: broker, simulated models, daemon (ARGS="--duration 60")
+	@$(BIN)/msemon demo $(ARGS)
+
+test: $(VENV)/.dev ## all tests; those that need more than Python are listed where they can't run
+	@$(BIN)/python -m pytest $(TESTS) $(ARGS) </dev/null
+
+test-deps: $(VENV)/.dev ## installs that rest where it may: Java, Maven, Prometheus (Debian), Apache Kafka (Maven)
+	@PYTHONPATH=tests $(BIN)/python -m support.install </dev/null
+
+check: $(VENV)/.dev ## lint, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/mypy msemon tests $(SCRIPTS)
+	@$(BIN)/lint-imports --no-logo
+
+bench: $(VENV)/.dev ## the stage benchmarks, one after the other
+	@set -e; for script in $(filter-out benchmarks/soak.py,$(SCRIPTS)); do echo "== $$script"; $(BIN)/python $$script; done
+
+soak: $(VENV)/.dev ## millions of events through one daemon, its memory watched (ARGS="…")
+	@$(BIN)/python benchmarks/soak.py $(ARGS)
+
+clean: ## removes what the other targets made
+	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find msemon tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "msemon needs Python 3.11 or newer; there is no $(PYTHON) here. Another: make PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "msemon needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Another: make PYTHON=…" >&2; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) -V 2>&1)"
+	@$(PYTHON) -m venv $(VENV) </dev/null || { rm -rf $(VENV); exit 1; }
+
+# A stamp each: the demo must not wait for what only tests need. Dated before the installation starts, so that a change
+# to pyproject.toml meanwhile is not missed.
+$(VENV)/.demo: $(PROJECT) | $(BIN)/python
+	@echo "Installing msemon with what the demo needs"
+	@touch $@.began
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[demo]' </dev/null
+	@mv $@.began $@
+
+$(VENV)/.dev: $(PROJECT) | $(BIN)/python
+	@echo "Installing msemon with what demo, tests and checks need"
+	@touch $@.began
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[demo,librdkafka,dev]' </dev/null
+	@cp -p $@.began $(VENV)/.demo
+	@mv $@.began $@

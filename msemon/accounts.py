@@ -1,0 +1,107 @@
+"""Keeps the daemon's own metrics true: what each batch did, and how far reading is behind."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from msemon.core.process import Process
+from msemon.core.task import NEVER, Outcome
+from msemon.events import Batch, Decoded, Reason
+from msemon.export.pipeline import Pipeline
+from msemon.sources.base import TopicPartition
+
+_MILLISECOND_US = 1_000
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far one topic partition is."""
+
+    fetched: int  # next offset to come from the source
+    done: int  # next offset to be processed
+    record_time_us: int = 0  # of the newest record processed
+
+
+class Accounts:
+    """Turns what happens into metrics. Times in µs."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._progress: dict[TopicPartition, _Progress] = {}
+        self._newest_prediction = self._newest_label = NEVER
+
+    def started(self, where: TopicPartition, offset: int) -> None:
+        """Reading of a topic partition begins at this offset."""
+        self._progress[where] = _Progress(offset, offset)
+
+    def dropped(self, topics: list[str], partitions: frozenset[int]) -> None:
+        """These partitions are no longer ours."""
+        self._progress = {where: p for where, p in self._progress.items() if where.partition not in partitions}
+        self._pipeline.forget(topics, partitions)
+
+    def fetched(self, batch: Batch) -> None:
+        """A batch has come and waits its turn."""
+        if (progress := self._progress.get(TopicPartition(batch.topic, batch.partition))) is not None:
+            progress.fetched = batch.next_offset
+
+    def processed(self, batch: Batch, decoded: Decoded, outcome: Outcome) -> None:
+        """A batch has been applied."""
+        p = self._pipeline
+        for kind, count in decoded.kinds.items():
+            p.events.labels(batch.topic, kind).inc(count)
+        self._rejected(batch.topic, decoded.rejections)
+        self._rejected(batch.topic, outcome.rejections)
+        p.join_matched.inc(outcome.matched)
+        p.join_conflicting_labels.inc(outcome.conflicting_labels)
+        p.join_duplicates.labels("prediction").inc(outcome.duplicate_predictions)
+        p.join_duplicates.labels("label").inc(outcome.duplicate_labels)
+        p.join_expired.labels("prediction").inc(outcome.expired_predictions)
+        p.join_expired.labels("label").inc(outcome.expired_labels)
+        self._newest_prediction = max(self._newest_prediction, outcome.newest_prediction)
+        self._newest_label = max(self._newest_label, outcome.newest_label)
+        if (progress := self._progress.get(TopicPartition(batch.topic, batch.partition))) is not None:
+            progress.done = batch.next_offset
+            newest = max(batch.timestamps_ms, default=0) * _MILLISECOND_US
+            progress.record_time_us = max(progress.record_time_us, newest)
+
+    def evicted(self, waited: int, remembered: int) -> None:
+        self._pipeline.join_evicted.labels("waiting").inc(waited)
+        self._pipeline.join_evicted.labels("remembered").inc(remembered)
+
+    def offsets(self) -> dict[TopicPartition, int]:
+        """The next offset to process of everything that is read."""
+        return {where: progress.done for where, progress in self._progress.items()}
+
+    def refresh(self, process: Process, lag: Mapping[TopicPartition, int], wall_us: int) -> None:
+        """Bring the gauges up to date. `lag` is the source's: from what it has fetched to the end."""
+        p = self._pipeline
+        waiting = process.waiting()
+        p.join_pending.labels("prediction").set(waiting[0])
+        p.join_pending.labels("label").set(waiting[1])
+        p.partitions_assigned.set(len(process.tasks))
+        for gauge, newest in (
+            (p.last_prediction_timestamp_seconds, self._newest_prediction),
+            (p.last_label_timestamp_seconds, self._newest_label),
+        ):
+            gauge.set(math.nan if newest == NEVER else newest / 1e6)
+        self._refresh_lag(lag, wall_us)
+
+    def _refresh_lag(self, lag: Mapping[TopicPartition, int], wall_us: int) -> None:
+        behind, oldest = 0, wall_us
+        for where, progress in self._progress.items():
+            if (ahead := lag.get(where)) is None:
+                continue
+            records = ahead + progress.fetched - progress.done
+            self._pipeline.consumer_lag.labels(where.topic, str(where.partition)).set(records)
+            behind += records
+            if records and progress.record_time_us:
+                oldest = min(oldest, progress.record_time_us)
+        self._pipeline.consumer_lag_sum.set(behind)
+        self._pipeline.consumer_lag_seconds.set(max(0.0, (wall_us - oldest) / 1e6) if behind else 0.0)
+
+    def _rejected(self, topic: str, rejections: list[tuple[int, Reason]]) -> None:
+        for reason, count in Counter(reason for _, reason in rejections).items():
+            self._pipeline.events_rejected.labels(topic, reason).inc(count)

@@ -1,0 +1,1 @@
+"""What a process knows, as metrics, JSON and a page over HTTP."""

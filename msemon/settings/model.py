@@ -1,0 +1,424 @@
+"""Every setting: one model a section, composed in `Settings`.
+
+Names and defaults are the contract's. Values whose function is not in this version are refused rather than ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from msemon.settings.values import (
+    Address,
+    Begin,
+    Count,
+    Duration,
+    FieldPath,
+    Number,
+    PositiveSpan,
+    Servers,
+    Span,
+    Start,
+    Text,
+    Unset,
+    distinct,
+    path_names,
+)
+
+MAX_PANES = 1_000
+
+EVENT_FIELDS = ("id", "model", "version", "prediction", "label", "ts", "weight", "segments")
+
+SEGMENT_METRICS = (
+    "mse", "rmse", "mae", "bias", "r2", "mse_standard_error", "rmse_lower", "rmse_upper", "max_absolute_error",
+    "window_pairs", "window_weight", "window_squared_error", "window_absolute_error", "window_error",
+    "pairs_total", "weight_total", "squared_error_total", "absolute_error_total", "overprediction_total",
+    "underprediction_total", "baseline_mse", "baseline_upper_mse", "baseline_pairs",
+    "drift_evidence", "drift_threshold", "drift_active", "drift_alarms_total",
+)  # fmt: skip
+"""Families that stand per model and again per segment, without `msemon_` and `msemon_segment_`."""
+
+MODEL_METRICS = (
+    *SEGMENT_METRICS,
+    "window_predictions", "window_labelled", "lifetime_pairs", "lifetime_weight", "lifetime_squared_error",
+    "label_delay_seconds", "last_pair_timestamp_seconds", "stream_timestamp_seconds",
+    "series", "series_limit", "series_folded_total",
+)  # fmt: skip
+
+CLIENT_OWN = frozenset({
+    "bootstrap_servers", "group_id", "group_instance_id", "security_protocol", "sasl_mechanism",
+    "sasl_plain_username", "sasl_plain_password", "ssl_cafile", "ssl_certfile", "ssl_keyfile",
+    "enable_auto_commit", "auto_offset_reset", "isolation_level", "partition_assignment_strategy",
+    "key_deserializer", "value_deserializer", "consumer_timeout_ms",
+})  # fmt: skip
+"""Client options that have a setting of their own, or whose value msemon's promises depend on."""
+
+_SECRET_NAME = re.compile("password|secret|token|credential", re.IGNORECASE)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a client option of this name is masked wherever settings are shown."""
+    return _SECRET_NAME.search(name) is not None
+
+
+class Section(BaseModel):
+    """What all sections have in common: unknown keys are refused, and nothing changes after the start."""
+
+    # validate_default: cross checks must also see a default beside a changed neighbour
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
+
+
+def _later(*values: str) -> AfterValidator:
+    """Refuses values that the contract names but whose function is not in this version."""
+
+    def check(value: Any) -> Any:
+        if value in values:
+            raise ValueError(f'"{value}" is not in this version')
+        return value
+
+    return AfterValidator(check)
+
+
+def _never(value: object) -> None:
+    if value is not None:
+        raise ValueError("this setting is not in this version: leave it out")
+
+
+NotYet = Annotated[str | None, Unset, BeforeValidator(_never)]
+
+
+def _file(path: str | None) -> str | None:
+    if path is not None and not Path(path).is_file():
+        raise ValueError("expected a file that exists")
+    return path
+
+
+File = Annotated[str | None, Unset, AfterValidator(_file)]
+MaybeText = Annotated[str | None, Unset]
+
+
+class KafkaSettings(Section):
+    """The brokers, the topics and the client."""
+
+    bootstrap_servers: Servers = "localhost:9092"
+    """Brokers to begin with: host:port, several joined by commas."""
+    topics: list[Text] = Field(default=["predictions", "labels"], min_length=1)
+    """Topics to read, any number; what an event is follows from its content."""
+    group_id: Text = "msemon"
+    """Consumer group; replicas of one monitor share it."""
+    client: Annotated[Literal["kafka-python", "librdkafka"], _later("librdkafka")] = "kafka-python"
+    """Kafka client library; librdkafka is not in this version."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How to speak to the brokers."""
+    sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER", "AWS_MSK_IAM"] | None,
+        Unset,
+        _later("GSSAPI", "OAUTHBEARER", "AWS_MSK_IAM"),
+    ] = None
+    """PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; others are not in this version."""
+    sasl_username: MaybeText = None
+    """User of the mechanism."""
+    sasl_password: Annotated[SecretStr | None, Unset] = None
+    """Password of the mechanism; a secret, best kept in a file of the secrets directory."""
+    ssl_cafile: File = None
+    """PEM file of the authorities that the brokers' certificates are checked against."""
+    ssl_certfile: File = None
+    """PEM file of the client's own certificate."""
+    ssl_keyfile: File = None
+    """PEM file of that certificate's key."""
+    group_instance_id: MaybeText = None
+    """Static member id, one a replica: a restart then keeps its partitions."""
+    start: Begin = Start("latest", "latest")
+    """Where a group with no state begins: latest, earliest, an RFC 3339 time, or a duration back from now."""
+    dead_letter_topic: MaybeText = None
+    """Topic that rejected records are copied to."""
+    client_options: dict[str, Any] = {}
+    """Further options passed to the client as they are."""
+
+    @field_validator("topics")
+    @classmethod
+    def _topics(cls, topics: list[str]) -> list[str]:
+        distinct(topics, "topic")
+        return topics
+
+    @field_validator("sasl_mechanism", "sasl_username", "sasl_password")
+    @classmethod
+    def _sasl(cls, value: Any, info: ValidationInfo) -> Any:
+        protocol = info.data.get("security_protocol")  # absent where it is a mistake itself
+        if protocol is not None and (value is not None) != protocol.startswith("SASL_"):
+            wanted = "none" if value is not None else "a value"
+            raise ValueError(f"expected {wanted} where kafka.security_protocol is {protocol}")
+        return value
+
+    @field_validator("ssl_cafile", "ssl_certfile", "ssl_keyfile")
+    @classmethod
+    def _ssl(cls, path: str | None, info: ValidationInfo) -> str | None:
+        protocol = info.data.get("security_protocol", "SSL")
+        if path is not None and not protocol.endswith("SSL"):
+            raise ValueError(f"expected none where kafka.security_protocol is {protocol}")
+        return path
+
+    @field_validator("dead_letter_topic")
+    @classmethod
+    def _not_an_input(cls, topic: str | None, info: ValidationInfo) -> str | None:
+        if topic is not None and topic in info.data.get("topics", []):
+            raise ValueError("expected a topic that is not among kafka.topics, or rejections would be read again")
+        return topic
+
+    @field_validator("client_options")
+    @classmethod
+    def _options(cls, options: dict[str, Any]) -> dict[str, Any]:
+        own = sorted(CLIENT_OWN & options.keys())
+        if own:
+            raise ValueError(f"expected options that msemon does not set itself, not {', '.join(own)}")
+        for name, value in options.items():
+            if not isinstance(value, str | int | float | bool):
+                raise ValueError(f"expected text, a number, true or false for {name}")  # noqa: TRY004 - pydantic's way
+        return options
+
+
+class FormatSettings(Section):
+    """How bytes become events."""
+
+    encoding: Annotated[Literal["json", "avro", "protobuf"], _later("avro", "protobuf")] = "json"
+    """How messages are encoded; avro and protobuf are not in this version."""
+    schema_registry_url: NotYet = None
+    """Not in this version."""
+    fields: dict[str, FieldPath] = {}
+    """Maps an event's names to paths in the message: {"id": "request.id"}."""
+
+    @field_validator("fields")
+    @classmethod
+    def _known(cls, fields: dict[str, str]) -> dict[str, str]:
+        unknown = sorted(fields.keys() - set(EVENT_FIELDS))
+        if unknown:
+            raise ValueError(f"expected the names {', '.join(EVENT_FIELDS)}, not {', '.join(unknown)}")
+        paths = {name: path_names(fields.get(name, name)) for name in EVENT_FIELDS}
+        for name, path in paths.items():
+            within = [other for other, longer in paths.items() if other != name and longer[: len(path)] == path]
+            if within:
+                raise ValueError(f"expected a place of its own for each field, but {within[0]} lies in that of {name}")
+        return fields
+
+
+class JoinSettings(Section):
+    """How predictions and labels find each other."""
+
+    timeout: PositiveSpan = Duration("24h")
+    """How long a prediction waits for its label."""
+    memory: Span = Duration("10m")
+    """How long a label is kept, for slower models and repeats, and a matched prediction for repeats."""
+    max_pending: Count = 5_000_000
+    """Most entries a process keeps, waiting and remembered."""
+
+
+class WindowSettings(Section):
+    """The windows and their clock."""
+
+    lengths: list[PositiveSpan] = Field(default=[Duration("5m"), Duration("1h"), Duration("24h")], min_length=1)
+    """Lengths of the windows."""
+    clock: Literal["observed", "predicted"] = "observed"
+    """Time of a pair: observed (when its error became knowable) or predicted (when the prediction was made)."""
+    panes: Annotated[Count, Field(le=MAX_PANES)] = 60
+    """Panes a window is cut into, 1 to 1000: it moves on by one of them at a time."""
+    max_future: Span = Duration("5m")
+    """How far an event's time may be ahead of its record and of the wall clock."""
+
+    @field_validator("lengths")
+    @classmethod
+    def _distinct(cls, lengths: list[Duration]) -> list[Duration]:
+        distinct(lengths, "length")  # as seconds: 60s and 1m are one window
+        return lengths
+
+    @field_validator("panes")
+    @classmethod
+    def _whole_panes(cls, panes: int, info: ValidationInfo) -> int:
+        for length in info.data.get("lengths", []):
+            if round(length * 1e6) % panes:
+                raise ValueError(f"expected a number of panes that cuts {length} into whole microseconds")
+        return panes
+
+
+class LimitSettings(Section):
+    """What bounds memory and messages."""
+
+    series: Count = 1_000
+    """Most segment series a model and partition; further ones are folded into __other__."""
+    models: Count = 1_000
+    """Most pairs of model and version a partition; further ones are folded into __other__."""
+    total_series: Count = 100_000
+    """Most series over all models of a partition."""
+    label_length: Annotated[Count, Field(ge=10)] = 128  # a cut value ends in `~` and 8 digits, and keeps something
+    """Most characters of a label value, at least 10; longer ones are cut and end in a hash."""
+    message_bytes: Count = 1_000_000
+    """Largest message in bytes."""
+    vector_length: Count = 4_096
+    """Most numbers in a prediction or label."""
+    json_depth: Count = 32
+    """Deepest nesting of a message."""
+
+
+class BaselineSettings(Section):
+    """What drift is measured from. Without effect in this version."""
+
+    file: NotYet = None
+    """Not in this version."""
+    learn_pairs: Count = 5_000
+    """Pairs a baseline is learnt from."""
+    learn_time: PositiveSpan = Duration("24h")
+    """Time that learning lasts."""
+    learn_after: Span = Duration("24h")
+    """Time from a cold start to the beginning of learning."""
+    adopt: list[Text] = []
+    """Models whose newest version may use the baseline it learnt itself."""
+
+
+class DriftSettings(Section):
+    """When an error counts as drifted. Without effect in this version."""
+
+    enabled: bool = True
+    """Whether drift is tested for."""
+    tolerated_ratio: Annotated[Number, Field(gt=1)] = 1.1
+    """Ratio of the MSE to its baseline that is no drift yet, above 1."""
+    mean_time_between_false_alarms: PositiveSpan = Duration("365d")
+    """Mean time between false alarms of one model with all its segments."""
+
+
+class StateSettings(Section):
+    """Where state is kept between runs."""
+
+    store: Annotated[Literal["sqlite", "kafka", "none"], _later("kafka")] = "sqlite"
+    """Where state is kept: sqlite or none; kafka is not in this version."""
+    path: Text = "./msemon-state"
+    """Directory of the sqlite store."""
+    topic: Text = "msemon-state"
+    """Topic of the kafka store."""
+    interval: PositiveSpan = Duration("10s")
+    """Time between checkpoints."""
+
+
+class WebSettings(Section):
+    """Where HTTP is served."""
+
+    address: Address = "0.0.0.0:10673"
+    """host:port that /metrics, health and the page are served on; port 0 takes a free one."""
+    health_address: Annotated[Address | None, Unset] = None
+    """host:port for health alone."""
+    config_file: NotYet = None
+    """Not in this version."""
+
+    @field_validator("health_address")
+    @classmethod
+    def _another(cls, address: str | None, info: ValidationInfo) -> str | None:
+        if address is not None and address == info.data.get("address") and not address.endswith(":0"):
+            raise ValueError("expected another address than web.address")
+        return address
+
+
+def _metrics(known: tuple[str, ...]) -> BeforeValidator:
+    def check(value: object) -> object:
+        if value == "all":
+            return value
+        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+            raise ValueError('expected "all" or a list of names such as ["mse", "rmse"]')
+        unknown = [name for name in value if name not in known]
+        if unknown:
+            raise ValueError(f"expected names of metrics without a prefix, not {', '.join(unknown)}")
+        return value
+
+    return BeforeValidator(check)
+
+
+class ExportSettings(Section):
+    """Which metric families are exported."""
+
+    metrics: Annotated[Literal["all"] | list[str], _metrics(MODEL_METRICS)] = "all"
+    """Families to export per model: all, or a list of names without msemon_."""
+    segment_metrics: Annotated[Literal["all"] | list[str], _metrics(SEGMENT_METRICS)] = [
+        "mse", "rmse", "rmse_lower", "rmse_upper", "bias", "window_pairs", "window_weight", "window_squared_error",
+        "baseline_mse", "baseline_upper_mse", "baseline_pairs",
+        "drift_evidence", "drift_threshold", "drift_active", "drift_alarms_total",
+        "pairs_total", "weight_total", "squared_error_total",
+    ]  # fmt: skip
+    """Families to export per segment: all, or a list of names without msemon_segment_."""
+
+
+class Settings(BaseSettings):
+    """All settings. `Settings()` is the defaults; `load()` is what users set.
+
+    Durations are seconds (`Duration`, a float), `kafka.start` is a `Start`.
+    """
+
+    # Layers are gathered in `layers.py`, because pydantic-settings' own sources stop at the first mistake, ignore
+    # unknown names and do not say where a value came from; so only what is passed in counts here.
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
+
+    segments: list[list[Text]] = []
+    """Dimensions, each a list of segment keys: [["country"], ["country", "tier"]]."""
+    kafka: KafkaSettings = KafkaSettings()
+    format: FormatSettings = FormatSettings()
+    join: JoinSettings = JoinSettings()
+    windows: WindowSettings = WindowSettings()
+    limits: LimitSettings = LimitSettings()
+    baseline: BaselineSettings = BaselineSettings()
+    drift: DriftSettings = DriftSettings()
+    state: StateSettings = StateSettings()
+    web: WebSettings = WebSettings()
+    export: ExportSettings = ExportSettings()
+
+    _warnings: list[str] = PrivateAttr(default_factory=list)
+    _origins: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic-settings'
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+    @field_validator("segments")
+    @classmethod
+    def _dimensions(cls, segments: list[list[str]]) -> list[list[str]]:
+        for keys in segments:
+            if not keys:
+                raise ValueError("expected at least one key in each dimension")
+            distinct(keys, "key of a dimension")
+            if any(re.search(r"[,\\\x00-\x1f\x7f]", key) for key in keys):
+                raise ValueError("expected keys without commas, backslashes and control characters")
+        distinct([",".join(sorted(keys)) for keys in segments], "dimension")
+        return segments
+
+    def came_from(self, origins: Mapping[str, str], warnings: list[str]) -> Settings:
+        """Itself, with where its values came from and what to warn of."""
+        self._origins = origins
+        self._warnings = warnings
+        return self
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line each: what was set but has no effect."""
+        return self._warnings
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Where each setting that is not a default came from: `{"join.timeout": "msemon.toml"}`."""
+        return self._origins

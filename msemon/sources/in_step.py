@@ -1,0 +1,147 @@
+"""Keeps the topics of each partition in step in event time. Pure: no I/O, time is an argument.
+
+What a join must remember is what one topic has brought and the other not yet. Therefore a topic that runs ahead waits
+here, in bounded buffers, as long as another one of its partition is known to have something older to come. The join's
+result does not depend on this order; only its memory does.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from msemon.events import Batch, Decoded
+from msemon.sources.base import TopicPartition
+
+BUFFER_BYTES = 64 * 1024 * 1024
+SILENCE_S = 5.0
+
+_NOTHING_KNOWN = 1
+"""The lag of a topic partition whose end nobody has told yet: it may have something."""
+
+
+@dataclass(slots=True)
+class _Queue:
+    """What has come of one topic partition and not been taken."""
+
+    heard_s: float
+    batches: deque[Batch] = field(default_factory=deque)
+    head: Decoded | None = None  # the first batch decoded, once somebody had to know its time
+
+
+class InStep:
+    """Buffers of batches by topic partition, taken out in the order of their event times within each partition."""
+
+    def __init__(
+        self,
+        topics: Sequence[str],
+        decode: Callable[[Batch], Decoded],
+        buffer_bytes: int = BUFFER_BYTES,
+        silence_s: float = SILENCE_S,
+    ) -> None:
+        """`buffer_bytes` bounds each topic's buffers together.
+
+        It is exceeded by one poll's batches, and by as much for each of its partitions whose own buffer is empty.
+        """
+        self._topics = tuple(topics)
+        self._decode = decode
+        self._limit = buffer_bytes
+        self._silence_s = silence_s
+        self._queues: dict[int, dict[str, _Queue]] = {}  # partition → topic →, the next one to be served first
+        self._bytes = dict.fromkeys(self._topics, 0)
+        self._paused: set[TopicPartition] = set()
+
+    def add(self, partitions: Iterable[int], now_s: float) -> None:
+        """These partitions begin to be read; their topics count as heard now. Those already there are left alone."""
+        for partition in partitions:
+            if partition not in self._queues:
+                self._queues[partition] = {topic: _Queue(now_s) for topic in self._topics}
+
+    def drop(self, partitions: Iterable[int]) -> None:
+        """Forget what these partitions have here."""
+        for partition in partitions:
+            for topic, queue in self._queues.pop(partition, {}).items():
+                self._bytes[topic] -= sum(batch.size for batch in queue.batches)
+                self._paused.discard(TopicPartition(topic, partition))
+
+    def put(self, batch: Batch, now_s: float) -> None:
+        """Take what the source has delivered. Raises KeyError for a partition that was not added."""
+        queue = self._queues[batch.partition][batch.topic]
+        queue.batches.append(batch)
+        queue.heard_s = now_s
+        self._bytes[batch.topic] += batch.size
+
+    def next(
+        self, now_s: float, lag: Mapping[TopicPartition, int], at_limit: bool = False
+    ) -> tuple[Batch, Decoded] | None:
+        """The batch whose turn it is with its events, or None where nothing may be taken now.
+
+        Within a partition that is the head with the smallest event time; a head without events passes at once. None of
+        a partition is taken while one of its topics has nothing here and something to come (`lag`, where absent not
+        known): for `silence_s` since it last delivered, and where `at_limit` for as long as that is so.
+        Partitions take turns.
+        """
+        for partition in list(self._queues):
+            topic = self._turn(partition, now_s, lag, at_limit)
+            if topic is not None:
+                self._queues[partition] = self._queues.pop(partition)  # to the back
+                return self._take(partition, topic)
+        return None
+
+    def to_pause(self) -> list[TopicPartition]:
+        """What to stop fetching now, because its topic's buffers are full; each is told once.
+
+        A partition whose own buffer is empty goes on: another topic may be waiting for it, and if both were full each
+        would wait for the other for ever.
+        """
+        full = [
+            TopicPartition(topic, partition)
+            for partition, queues in self._queues.items()
+            for topic, queue in queues.items()
+            if self._bytes[topic] >= self._limit and queue.batches
+        ]
+        new = [where for where in full if where not in self._paused]
+        self._paused.update(new)
+        return new
+
+    def to_resume(self) -> list[TopicPartition]:
+        """What `to_pause` had named and may be fetched again: its topic is at half, or its own buffer empty."""
+        ready = [
+            where
+            for where in self._paused
+            if self._bytes[where.topic] * 2 <= self._limit or not self._queues[where.partition][where.topic].batches
+        ]
+        self._paused.difference_update(ready)
+        return ready
+
+    def buffered_bytes(self, topic: str) -> int:
+        """Bytes of the topic's values that wait here."""
+        return self._bytes[topic]
+
+    def _turn(self, partition: int, now_s: float, lag: Mapping[TopicPartition, int], at_limit: bool) -> str | None:
+        """The topic of the partition whose head is next, or None."""
+        queues = self._queues[partition]
+        times = {topic: self._head_time(queue) for topic, queue in queues.items() if queue.batches}
+        without = next((topic for topic, time in times.items() if time is None), None)
+        if without is not None:
+            return without
+        for topic, queue in queues.items():
+            more = lag.get(TopicPartition(topic, partition), _NOTHING_KNOWN) > 0
+            if not queue.batches and more and (at_limit or now_s - queue.heard_s <= self._silence_s):
+                return None
+        return min(times, key=lambda topic: times[topic] or 0, default=None)
+
+    def _head_time(self, queue: _Queue) -> int | None:
+        """Smallest event time of the first batch; None where it has no events."""
+        if queue.head is None:
+            queue.head = self._decode(queue.batches[0])
+        events = (queue.head.predictions, queue.head.labels, queue.head.pairs)
+        return min((int(each.times.min()) for each in events if len(each.times)), default=None)
+
+    def _take(self, partition: int, topic: str) -> tuple[Batch, Decoded]:
+        queue = self._queues[partition][topic]
+        batch, head = queue.batches.popleft(), queue.head
+        queue.head = None
+        self._bytes[topic] -= batch.size
+        return batch, head if head is not None else self._decode(batch)

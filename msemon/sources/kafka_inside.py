@@ -1,0 +1,95 @@
+"""What is read from kafka-python's inside because it has no public way to it; each with a fallback where one exists.
+
+The pin in `pyproject.toml` and the source's contract test watch over these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kafka.errors import NoError, UnknownTopicOrPartitionError, for_code
+from kafka.net.compat import KafkaNetClient
+from kafka.protocol.metadata import MetadataRequest
+from kafka.structs import MemberState
+
+# ruff: noqa: SLF001
+
+
+class Clients:
+    """Stands in for the class of kafka-python's network client and remembers the one made.
+
+    Where the consumer's constructor fails it leaves its network thread running for ever and gives nobody a handle.
+    """
+
+    def __init__(self, *, create_topics: bool = False) -> None:
+        self.made: Any = None
+        self._create_topics = create_topics
+
+    def __call__(self, **options: Any) -> Any:
+        self.made = KafkaNetClient(**options)
+        # kafka-python does not pass this option on, and would create the topics it is asked to wait for.
+        self.made.cluster.config["allow_auto_create_topics"] = self._create_topics
+        return self.made
+
+    def close(self) -> None:
+        """End what a failed constructor has left."""
+        if self.made is not None:
+            self.made.close()
+
+
+def last_heartbeat_s(consumer: Any) -> float:
+    """When a heartbeat was last answered, on `time.monotonic`'s clock; -inf for never or not known."""
+    heartbeat = getattr(getattr(consumer, "_coordinator", None), "heartbeat", None)
+    return float(getattr(heartbeat, "last_receive", -math.inf))
+
+
+def fenced(consumer: Any) -> bool:
+    """Whether the group has told this static member that another one has its id.
+
+    kafka-python then stops its heartbeats without a word and goes on fetching: nothing else stops them in a stable
+    member. Where it can't be known the next commit is refused, which says the same later.
+    """
+    coordinator = getattr(consumer, "_coordinator", None)
+    beats = getattr(coordinator, "_heartbeat_enabled", True)
+    state, rejoining = getattr(coordinator, "state", None), getattr(coordinator, "rejoining", True)
+    return state == MemberState.STABLE and not beats and not rejoining
+
+
+def positions(consumer: Any) -> dict[Any, int]:
+    """The next offset of every assigned partition that has one.
+
+    kafka-python's own `position()` may wait, and walks through all partitions for each.
+    """
+    states: Mapping[Any, Any] = consumer._subscription.assignment
+    return {where: state.position.offset for where, state in list(states.items()) if state.position is not None}
+
+
+def topic_partitions(consumer: Any, topics: Iterable[str], timeout_s: float) -> dict[str, int | None]:
+    """Partitions of each topic, asked of the cluster now; None where it does not exist. Raises KafkaError.
+
+    kafka-python's own `partitions_for_topic` answers from its cache, or else asks for all topics without a bound.
+    """
+    manager = consumer._manager
+    names = [MetadataRequest.MetadataRequestTopic(name=topic) for topic in topics]
+    request = MetadataRequest(
+        topics=names,
+        allow_auto_topic_creation=False,
+        include_cluster_authorized_operations=False,
+        include_topic_authorized_operations=False,
+    )
+
+    async def ask() -> Any:
+        return await manager.wait_for(manager.send(request), round(timeout_s * 1000))
+
+    counts: dict[str, int | None] = {}
+    for topic in manager.run(ask).topics:
+        error = for_code(topic.error_code)
+        if error is NoError:
+            counts[topic.name] = len(topic.partitions)
+        elif error is UnknownTopicOrPartitionError:
+            counts[topic.name] = None
+        else:
+            raise error(f"topic {topic.name}")
+    return counts

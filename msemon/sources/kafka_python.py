@@ -1,0 +1,415 @@
+"""The source on kafka-python, the default client.
+
+The client runs its network on a thread of its own; everything here is called on the daemon's, except `_Listener`, which
+the client calls on its network thread: that only notes, and sets new partitions aside before anything is fetched.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import structlog
+from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, errors
+from kafka import TopicPartition as KafkaTopicPartition
+
+from msemon.events import Batch
+from msemon.settings import Settings
+from msemon.settings.values import Start
+from msemon.sources import kafka_inside, kafka_records
+from msemon.sources.base import (
+    Fatal,
+    Gap,
+    Polled,
+    Skipped,
+    TopicPartition,
+    Truncated,
+    UnequalPartitions,
+    Unreachable,
+)
+from msemon.sources.kafka_config import CONNECT_S, client_config, consumer_config, producer_config
+
+__all__ = ["KafkaPythonSource", "client_config", "consumer_config", "producer_config"]
+
+log = structlog.get_logger(__name__)
+
+ASK_S = 10.0
+"""How long the cluster may take to answer a question about offsets or partitions."""
+
+CHECK_S = 5.0
+"""How long after an assignment that was not sound it is looked at again."""
+
+UNEVEN_S = 120.0
+"""How long an assignment may differ between topics of equal partition counts: the group's leader may have made it while
+the topics grew one after the other, and learns of that within `metadata_max_age_ms`."""
+
+_FATAL = (
+    errors.FencedInstanceIdError,
+    errors.FencedMemberEpochError,
+    errors.InconsistentGroupProtocolError,
+    errors.InvalidGroupIdError,
+    errors.InvalidSessionTimeoutError,
+    errors.KafkaConfigurationError,
+    errors.SaslAuthenticationFailedError,
+    errors.UnsupportedSaslMechanismError,
+    errors.UnsupportedVersionError,
+)
+
+
+class _Note(NamedTuple):
+    """Something a rebalance did, as the listener was told."""
+
+    kind: str  # revoked, assigned or lost
+    partitions: frozenset[KafkaTopicPartition]
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Notes what rebalances do. Runs on the client's network thread, where a blocking call raises."""
+
+    def __init__(self, consumer: KafkaConsumer) -> None:
+        self._consumer = consumer
+        self._held: frozenset[KafkaTopicPartition] = frozenset()
+        self.notes: deque[_Note] = deque()
+
+    def on_partitions_revoked(self, revoked: Iterable[KafkaTopicPartition]) -> None:
+        """The rebalance begins; the client keeps positions and pauses of what comes back to it."""
+        self.notes.append(_Note("revoked", frozenset(revoked)))
+
+    def on_partitions_assigned(self, assigned: Iterable[KafkaTopicPartition]) -> None:
+        now = frozenset(assigned)
+        for where in now - self._held:
+            # Paused before the first fetch. Without a position the client would take the group's committed one, or
+            # raise from every poll; 0 is never read from, since the daemon seeks before it resumes.
+            self._consumer.seek(where, 0)
+            self._consumer.pause(where)
+        self._held = now
+        self.notes.append(_Note("assigned", now))
+
+    def on_partitions_lost(self, lost: Iterable[KafkaTopicPartition]) -> None:
+        """Not `revoked`, to which kafka-python would delegate."""
+        self._held -= frozenset(lost)
+        self.notes.append(_Note("lost", frozenset(lost)))
+
+
+class KafkaPythonSource:
+    """A `Source` on kafka-python. Raises ValueError where `client_options` can't be used."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        connect_s: float = CONNECT_S,
+        ask_s: float = ASK_S,
+        uneven_s: float = UNEVEN_S,
+        wall_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._topics = tuple(settings.kafka.topics)
+        self._group = settings.kafka.group_id
+        self._config = consumer_config(settings, connect_s)
+        self.session_timeout_s: float = self._config.get("session_timeout_ms", 45_000) / 1000
+        self._ask_s = ask_s
+        self._uneven_limit_s = uneven_s
+        self._wall_s = wall_s
+        self._consumer: Any = None
+        self._listener: _Listener | None = None
+        self._unpacking: kafka_records.Unpacking | None = None
+        self._owned: frozenset[int] = frozenset()
+        self._assigned: frozenset[KafkaTopicPartition] = frozenset()
+        self._rebalancing = False
+        self._check_at_s = math.inf
+        self._uneven_since_s: float | None = None
+        self._unequal: UnequalPartitions | None = None
+        self._wanted: set[KafkaTopicPartition] = set()  # not paused by the daemon
+        self._heard_s = -math.inf
+
+    def connect(self) -> None:
+        """See `Source`."""
+        self.close(self._ask_s)
+        clients = kafka_inside.Clients()
+        try:
+            consumer = KafkaConsumer(**self._config, kafka_client=clients)
+        except Exception as problem:
+            clients.close()
+            raise _refusal(problem, "connect to the cluster") from problem
+        self._consumer = consumer
+        self.session_timeout_s = consumer.config["session_timeout_ms"] / 1000  # old brokers have another default
+        self._unpacking = kafka_records.install(consumer)
+        try:
+            self._require_equal(self.partition_counts())
+        except BaseException:
+            self.close(self._ask_s)
+            raise
+
+    def partition_counts(self) -> dict[str, int | None]:
+        """See `Source`."""
+        try:
+            found = kafka_inside.topic_partitions(self._consumer, self._topics, self._ask_s)
+        except Exception as problem:
+            raise _refusal(problem, "ask for the topics' partitions") from problem
+        return {topic: found.get(topic) for topic in self._topics}
+
+    def subscribe(self) -> None:
+        """See `Source`."""
+        self._listener = _Listener(self._consumer)
+        self._rebalancing = True
+        self._consumer.subscribe(topics=list(self._topics), listener=self._listener)
+
+    def poll(self, timeout_s: float) -> Polled:
+        """See `Source`."""
+        polled = Polled()
+        deadline_s = time.monotonic() + timeout_s
+        records = self._fetch(timeout_s, polled)
+        self._apply_notes(polled)
+        polled.rebalancing = self._rebalancing
+        positions = kafka_inside.positions(self._consumer) if records else {}
+        for where, rows in records.items():
+            if where.partition in self._owned:
+                polled.batches.append(_batch(where, rows, positions.get(where, 0)))
+        if kafka_inside.fenced(self._consumer):
+            raise Fatal(f"another member of the group {self._group} has the same group_instance_id")
+        if time.monotonic() >= self._check_at_s:
+            self._check_partitions(polled)
+        polled.unequal = self._unequal
+        if polled.errors and not polled.batches:
+            time.sleep(max(0.0, deadline_s - time.monotonic()))  # the client raises at once; do not spin
+        return polled
+
+    def start_offsets(self, partitions: Collection[int], start: Start) -> dict[TopicPartition, int]:
+        """See `Source`."""
+        wanted = [KafkaTopicPartition(topic, p) for p in sorted(partitions) for topic in self._topics]
+        time_us = start.timestamp_us(round(self._wall_s() * 1e6))
+        try:
+            if start.policy == "earliest":
+                found = self._consumer.beginning_offsets(wanted, timeout_ms=self._ask_ms)
+            else:
+                found = self._consumer.end_offsets(wanted, timeout_ms=self._ask_ms)
+            if time_us is not None:
+                found |= self._offsets_at(wanted, max(0, time_us // 1000))
+        except Exception as problem:
+            raise _refusal(problem, "ask where to begin") from problem
+        return {TopicPartition(*where): int(offset) for where, offset in found.items()}
+
+    def seek(self, where: TopicPartition, offset: int) -> None:
+        """See `Source`."""
+        for known in self._known([where]):
+            self._consumer.seek(known, offset)
+
+    def pause(self, where: Iterable[TopicPartition]) -> None:
+        """See `Source`."""
+        known = self._known(where)
+        self._wanted.difference_update(known)
+        self._consumer.pause(*known)
+
+    def resume(self, where: Iterable[TopicPartition]) -> None:
+        """See `Source`."""
+        known = self._known(where)
+        self._wanted.update(known)
+        if self._unequal is None:
+            self._consumer.resume(*known)
+
+    def lag(self) -> dict[TopicPartition, int]:
+        """See `Source`."""
+        lags: dict[TopicPartition, int] = {}
+        for where, position in kafka_inside.positions(self._consumer).items():
+            end = self._consumer.highwater(where) if where.partition in self._owned else None
+            if end is not None:
+                lags[TopicPartition(*where)] = max(0, end - position)
+        return lags
+
+    def commit(self, offsets: Mapping[TopicPartition, int], timeout_s: float) -> bool:
+        """See `Source`."""
+        if self._rebalancing or not offsets:
+            return False
+        told = {KafkaTopicPartition(*where): OffsetAndMetadata(offset, "", -1) for where, offset in offsets.items()}
+        try:
+            self._consumer.commit(told, timeout_ms=max(1, round(timeout_s * 1000)))  # without it, it tries for ever
+        except _FATAL as problem:
+            raise _refusal(problem, "commit") from problem
+        except errors.KafkaError as problem:
+            log.warning("offsets not committed", reason=str(problem))
+            return False
+        self._heard_s = time.monotonic()
+        return True
+
+    def last_heard_s(self) -> float:
+        """See `Source`."""
+        return max(self._heard_s, kafka_inside.last_heartbeat_s(self._consumer))
+
+    def close(self, timeout_s: float) -> None:
+        """See `Source`."""
+        consumer, self._consumer = self._consumer, None
+        self._listener = self._unpacking = None
+        self._owned = self._assigned = frozenset()
+        self._rebalancing = False
+        self._check_at_s = math.inf
+        self._uneven_since_s = self._unequal = None
+        self._wanted = set()
+        if consumer is None:
+            return
+        try:
+            consumer.close(autocommit=False, timeout_ms=max(1, round(timeout_s * 1000)))
+        except Exception as problem:  # noqa: BLE001 (it is the end anyway)
+            log.warning("the client did not close cleanly", reason=str(problem))
+
+    @property
+    def _ask_ms(self) -> int:
+        return round(self._ask_s * 1000)
+
+    def _known(self, where: Iterable[TopicPartition]) -> list[KafkaTopicPartition]:
+        """Those that are ours and the client's: it raises for others."""
+        held = self._consumer.assignment()
+        return [KafkaTopicPartition(*each) for each in where if each.partition in self._owned and each in held]
+
+    def _fetch(self, timeout_s: float, polled: Polled) -> dict[KafkaTopicPartition, list[Any]]:
+        """Records as the client has them; what went wrong on the way is in `polled`."""
+        unpacking = self._unpacking
+        assert unpacking is not None
+        unpacking.begin()
+        try:
+            records: dict[KafkaTopicPartition, list[Any]] = self._consumer.poll(timeout_ms=round(timeout_s * 1000))
+        except _FATAL as problem:
+            raise _refusal(problem, "poll") from problem
+        except errors.OffsetOutOfRangeError as problem:
+            records = {}
+            for where, position in problem.args[0].items():
+                self._out_of_range(where, position, polled)
+        except errors.LogTruncationError as problem:
+            records = {}
+            for where, divergent in problem.divergent_offsets.items():
+                self._cut_back(where, None if divergent is None else divergent.offset, polled)
+        except errors.KafkaError as problem:
+            records = {}
+            if not self._step_over_stuck(polled):
+                polled.errors.append(str(problem))
+        except Exception as problem:
+            raise _refusal(problem, "poll") from problem
+        polled.skipped += unpacking.skipped
+        return records
+
+    def _apply_notes(self, polled: Polled) -> None:
+        """Turn what the listener has noted into what the daemon has to know."""
+        assert self._listener is not None
+        before = self._owned
+        while self._listener.notes:
+            note = self._listener.notes.popleft()
+            self._rebalancing = note.kind != "assigned"
+            if note.kind == "lost":
+                polled.lost |= before & {where.partition for where in note.partitions}
+                before -= polled.lost
+                self._owned -= polled.lost
+                self._assigned -= note.partitions
+                self._wanted -= note.partitions
+            elif note.kind == "assigned":
+                self._assigned = note.partitions
+                self._owned = self._whole(note.partitions)
+                polled.revoked = before - self._owned
+                polled.assigned = self._owned
+                self._check_at_s = 0.0
+                self._heard_s = time.monotonic()
+                self._wanted = {where for where in self._wanted & self._assigned if where.partition in self._owned}
+                self._consumer.pause(*(self._assigned - self._wanted))
+
+    def _whole(self, assigned: Collection[KafkaTopicPartition]) -> frozenset[int]:
+        """Partition numbers that are here of every topic. Others are not read: their events would find no partner."""
+        sets = [{where.partition for where in assigned if where.topic == topic} for topic in self._topics]
+        return frozenset(set.intersection(*sets))
+
+    def _check_partitions(self, polled: Polled) -> None:
+        """After an assignment: are the topics' partitions still equal in number, and here in pairs?"""
+        now_s = time.monotonic()
+        self._check_at_s = now_s + CHECK_S
+        try:
+            counts = self.partition_counts()
+        except Unreachable as problem:
+            polled.errors.append(str(problem))
+            return
+        if len(set(counts.values())) > 1:
+            self._unequal = UnequalPartitions(counts)
+            self._consumer.pause(*self._assigned)
+            return
+        if self._unequal is not None:
+            self._unequal = None
+            self._consumer.resume(*self._wanted)
+        if len(self._assigned) == len(self._owned) * len(self._topics):
+            self._check_at_s = math.inf
+            self._uneven_since_s = None
+            return
+        text = f"the group {self._group} gave us different partitions of different topics: {_listed(self._assigned)}"
+        self._uneven_since_s = now_s if self._uneven_since_s is None else self._uneven_since_s
+        if now_s - self._uneven_since_s >= self._uneven_limit_s:
+            raise Fatal(f"{text}; are there members that read other topics?")
+        polled.errors.append(text)
+
+    def _require_equal(self, counts: Mapping[str, int | None]) -> None:
+        if len({count for count in counts.values() if count is not None}) > 1:
+            raise UnequalPartitions(counts)
+
+    def _offsets_at(self, wanted: Collection[KafkaTopicPartition], time_ms: int) -> dict[KafkaTopicPartition, int]:
+        """First offsets of that time or later, where there are any; the timestamps of the answer may be -1."""
+        asked = dict.fromkeys(wanted, time_ms)  # a fresh one: the client changes it
+        found = self._consumer.offsets_for_times(asked, timeout_ms=self._ask_ms)
+        return {where: at.offset for where, at in found.items() if at is not None and at.offset >= 0}
+
+    def _out_of_range(self, where: KafkaTopicPartition, position: int, polled: Polled) -> None:
+        """The log has no such offset: go on at its start where that is above, at its end where that is below."""
+        try:
+            start = self._consumer.beginning_offsets([where], timeout_ms=self._ask_ms)[where]
+            end = self._consumer.end_offsets([where], timeout_ms=self._ask_ms)[where]
+        except errors.KafkaError as problem:
+            polled.errors.append(str(problem))  # nothing is lost: the position stands, and the next poll asks again
+            return
+        if where not in self._consumer.assignment():
+            return
+        if position < start:
+            self._consumer.seek(where, start)
+            polled.gaps.append(Gap(TopicPartition(*where), start - position))
+        elif position > end:
+            self._cut_back(where, end, polled)
+
+    def _cut_back(self, where: KafkaTopicPartition, end: int | None, polled: Polled) -> None:
+        """The log ends, or differs, from `end` on. Not known: only said; if it ends too, that will show."""
+        position = kafka_inside.positions(self._consumer).get(where)
+        if position is None:
+            return
+        if end is not None:
+            self._consumer.seek(where, end)
+        polled.truncated.append(Truncated(TopicPartition(*where), position, position if end is None else end))
+
+    def _step_over_stuck(self, polled: Polled) -> bool:
+        """Get past bytes that hold no complete batch, one offset at a time. True if there were any."""
+        assert self._unpacking is not None
+        for where, offset in self._unpacking.stuck:
+            self.seek(where, offset + 1)
+            polled.skipped.append(Skipped(where, offset, 1, "no complete batch"))
+        return bool(self._unpacking.stuck)
+
+
+def _batch(where: KafkaTopicPartition, rows: list[Any], position: int) -> Batch:
+    """The records as columns; `position` is where the client goes on, which is beyond holes after the last one."""
+    values = [row.value for row in rows]
+    keys = [row.key for row in rows]
+    headers = {i: row.headers for i, row in enumerate(rows) if row.headers}
+    return Batch(
+        topic=where.topic,
+        partition=where.partition,
+        offsets=[row.offset for row in rows],
+        timestamps_ms=[row.timestamp for row in rows],
+        values=values,
+        next_offset=max(position, rows[-1].offset + 1),
+        size=sum(len(value) for value in values if value is not None),
+        origin=lambda i: (keys[i], headers.get(i, ())),
+    )
+
+
+def _refusal(problem: Exception, task: str) -> Exception:
+    """The exception that tells the daemon what to do about it."""
+    text = f"could not {task}: {problem}"
+    if isinstance(problem, _FATAL) or not isinstance(problem, errors.KafkaError | OSError):
+        return Fatal(text)
+    return Unreachable(text)
+
+
+def _listed(partitions: Iterable[KafkaTopicPartition]) -> str:
+    return ", ".join(f"{where.topic}-{where.partition}" for where in sorted(partitions))

@@ -1,0 +1,214 @@
+"""The demo as a user starts it, its broker, and its fleet."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
+
+from msemon.demo.broker import EmbeddedBroker
+from msemon.demo.fleet import LABELS_TOPIC, PREDICTIONS_TOPIC
+from msemon.demo.models import MODELS
+from msemon.demo.producer import PARTITIONS, Fleet, create_topics
+from support.brokers import why_no_tansu
+from support.report import not_run
+from support.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+FIRST_NUMBERS_S = 15.0
+END_S = 30.0
+
+
+@pytest.fixture(autouse=True)
+def _with_a_broker() -> None:
+    if reason := why_no_tansu():
+        not_run(reason)
+
+
+class Demo:
+    """`msemon demo` in a session of its own, as a shell starts a job."""
+
+    def __init__(self, output: Path, *arguments: str) -> None:
+        self.began = time.monotonic()
+        self.output = output
+        with output.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "msemon", "demo", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd=ROOT,
+            )
+
+    def text(self) -> str:
+        return self.output.read_text()
+
+    def url(self) -> str | None:
+        found = re.search(r"http://\S+/metrics", self.text())
+        return found.group() if found else None
+
+    def models_with_numbers(self) -> set[str]:
+        """Models whose RMSE is on `/metrics` by now."""
+        assert self.process.poll() is None, self.text()
+        url = self.url()
+        if url is None:
+            return set()
+        try:
+            with urllib.request.urlopen(url, timeout=5.0) as answer:
+                exposition = answer.read().decode()
+        except urllib.error.URLError:
+            return set()
+        families = text_string_to_metric_families(exposition)
+        return {
+            sample.labels["model"]
+            for family in families
+            if family.name == "msemon_rmse"
+            for sample in family.samples
+            if sample.labels["window"] == "5m" and sample.value > 0.0
+        }
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+@contextmanager
+def demo(output: Path, *arguments: str) -> Iterator[Demo]:
+    running = Demo(output, *arguments)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.kill()
+        running.process.wait()
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    """Ended; one that nobody has reaped counts as ended."""
+    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
+
+
+def test_all_models_have_numbers_within_15_seconds_and_nothing_is_left_when_the_time_is_over(tmp_path: Path) -> None:
+    with demo(tmp_path / "out", "--duration", "20", "--port", "0") as running:
+        expected = {model.name for model in MODELS}
+        left = FIRST_NUMBERS_S - (time.monotonic() - running.began)
+        wait_until(lambda: running.models_with_numbers() == expected, left, "numbers of all models", every_s=0.2)
+        children = running.children()
+        assert {Path(p.exe()).name for p in children} >= {"tansu"}
+        assert len(children) == 2  # broker and fleet
+        assert running.process.wait(END_S) == 0, running.text()
+        assert gone(children)
+    text = running.text()
+    assert "Traceback" not in text
+    assert text.index("/metrics") < text.index("RMSE 5m")
+    for name in (*expected, "FR,mobile"):
+        assert name in text
+
+
+def test_ctrl_c_ends_every_part_and_exits_with_0(tmp_path: Path) -> None:
+    with demo(tmp_path / "out", "--port", "0") as running:
+        wait_until(lambda: running.url() is not None, FIRST_NUMBERS_S, "the address")
+        children = running.children()
+        assert children
+        os.killpg(running.process.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
+        assert running.process.wait(END_S) == 0, running.text()
+        assert gone(children)
+    assert "Traceback" not in running.text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent was killed")
+def test_no_part_outlives_a_killed_demo(tmp_path: Path) -> None:
+    with demo(tmp_path / "out", "--port", "0") as running:
+        wait_until(lambda: len(running.children()) == 2, FIRST_NUMBERS_S, "broker and fleet")
+        children = running.children()
+        running.process.kill()
+        wait_until(lambda: gone(children), 5.0, "broker and fleet to end")
+
+
+def test_a_port_that_is_taken_and_asked_for_is_a_failure_that_says_so(tmp_path: Path) -> None:
+    with EmbeddedBroker() as somebody, demo(tmp_path / "out", "--port", str(somebody.port)) as running:
+        assert running.process.wait(END_S) == 1
+    assert str(running.process.args[-1]) in running.text()  # type: ignore[index]
+    assert "Traceback" not in running.text()
+
+
+def test_prediction_and_label_of_an_id_are_on_one_partition_number_of_four() -> None:
+    with EmbeddedBroker() as broker:
+        fleet = Fleet(broker.bootstrap, seed=1, speed=2.0)
+        assert fleet.run(duration_s=3.0)
+        assert fleet.failed == 0
+        consumer = KafkaConsumer(bootstrap_servers=broker.bootstrap, auto_offset_reset="earliest", group_id=None)
+        places: dict[str, dict[bytes, int]] = {PREDICTIONS_TOPIC: {}, LABELS_TOPIC: {}}
+        try:
+            assert {len(consumer.partitions_for_topic(topic)) for topic in places} == {PARTITIONS} == {4}
+            consumer.assign([TopicPartition(topic, p) for topic in places for p in range(PARTITIONS)])
+            read = 0
+
+            def all_read() -> bool:
+                nonlocal read
+                for where, records in consumer.poll(timeout_ms=200).items():
+                    places[where.topic].update({record.key: where.partition for record in records})
+                    read += len(records)
+                return read == fleet.sent
+
+            wait_until(all_read, 10.0, "all messages")
+        finally:
+            consumer.close()
+    labelled = places[LABELS_TOPIC]
+    assert len(labelled) > 200
+    assert labelled.items() <= places[PREDICTIONS_TOPIC].items()
+    assert set(labelled.values()) == set(range(PARTITIONS))
+
+
+def test_topics_that_exist_are_left_as_they_are() -> None:
+    with EmbeddedBroker() as broker:
+        create_topics(broker.bootstrap)
+        create_topics(broker.bootstrap)
+
+
+def test_the_fleet_waits_for_its_broker_until_it_is_asked_to_stop() -> None:
+    with EmbeddedBroker() as broker:
+        free = broker.port
+    command = [sys.executable, "-u", "-m", "msemon.demo", "--bootstrap", f"127.0.0.1:{free}"]
+    fleet = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
+    try:
+        assert fleet.stdout is not None
+        assert b"waiting for" in fleet.stdout.readline()
+        fleet.send_signal(signal.SIGTERM)
+        assert fleet.wait(END_S) == 1
+    finally:
+        fleet.kill()
+        fleet.communicate()
+
+
+def test_the_broker_ends_with_its_block_and_leaves_no_log() -> None:
+    with EmbeddedBroker() as broker:
+        assert broker.alive()
+        process, log = psutil.Process(broker.pid), broker.log_path
+        assert "listening" in log.read_text()
+    assert gone([process])
+    assert not log.exists()
+
+
+def test_a_broker_that_ended_by_itself_leaves_its_log() -> None:
+    with EmbeddedBroker() as broker:
+        assert broker.pid is not None
+        os.kill(broker.pid, signal.SIGKILL)
+        wait_until(lambda: not broker.alive(), 5.0, "the broker to end")
+    try:
+        assert "listening" in broker.log_path.read_text()
+    finally:
+        broker.log_path.unlink()
