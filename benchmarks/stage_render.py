@@ -12,12 +12,12 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1] / place) for place in ("", "tests")]
-
 from prometheus_client import generate_latest
 
 from msemon.export.families import select
 from msemon.export.render import Renderer
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from support.views import Reference, large_view
 
 SEGMENTS = 100

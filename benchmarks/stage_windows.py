@@ -1,12 +1,13 @@
 """Times the windows stage alone: `python benchmarks/stage_windows.py`.
 
 Prints ns a pair for Windows.add (3 series a pair, 3 rings), for batches in order and for batches whose times are
-scattered over the whole of every window, and ms for one evaluation (Windows.merged of every ring).
+scattered over the whole of every window, and ms for one evaluation (Windows.merged of every ring). CPU time, so that a
+busy machine disturbs it less.
 """
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 
@@ -40,10 +41,10 @@ def time_add(n: int, series: int, spread_us: int, rounds: int) -> float:
     for i in range(rounds + 3):
         times = START + i * SECOND + rng.integers(0, spread_us, n)
         sids, errors, oldest = batch(rng, n, series, times)
-        begun = perf_counter()
+        begun = process_time()
         windows.add(sids, errors, times, oldest)
         if i >= 3:  # the first batches make the blocks
-            spent += perf_counter() - begun
+            spent += process_time() - begun
         windows.drop(oldest[0].tolist())
     return spent / rounds
 
@@ -51,10 +52,10 @@ def time_add(n: int, series: int, spread_us: int, rounds: int) -> float:
 def time_sums(n: int, series: int, rounds: int) -> float:
     rng = np.random.default_rng(1)
     sids, errors, _ = batch(rng, n, series, np.full(n, START))
-    begun = perf_counter()
+    begun = process_time()
     for _ in range(rounds):
         sums(sids, errors)
-    return (perf_counter() - begun) / rounds
+    return (process_time() - begun) / rounds
 
 
 def time_merged(series: int, rounds: int) -> tuple[float, float]:
@@ -70,11 +71,11 @@ def time_merged(series: int, rounds: int) -> tuple[float, float]:
             oldest[:, r] = 0
             windows.add(sids, errors, np.full(series, pane * window.pane_us), oldest)
     held = sum(block.data.nbytes + block.index.nbytes for block in windows.blocks())
-    begun = perf_counter()
+    begun = process_time()
     for _ in range(rounds):
         for r in range(len(WINDOWS)):
             windows.merged(r, np.zeros(series, np.int64))
-    return (perf_counter() - begun) / rounds, held / (series * 61 * len(WINDOWS))
+    return (process_time() - begun) / rounds, held / (series * 61 * len(WINDOWS))
 
 
 def main() -> None:

@@ -263,7 +263,7 @@ def r2(m: Floats) -> Floats:
     """1 − MSE / Var(label) with Var = M2_Y / Σw; absent for n < 2, for labels that do not vary, and with vectors."""
     with np.errstate(all="ignore"):
         values = 1.0 - m[MEAN_Q] / (m[M2_Y] / m[W])
-    return _present(m, np.where((m[N] >= 2.0) & (m[M2_Y] > 0.0), values, np.nan))
+    return _present(m, np.where(m[M2_Y] > 0.0, values, np.nan))  # n < 2 never varies: M2_Y is exactly 0
 
 
 def effective_pairs(m: Floats) -> Floats:

@@ -56,7 +56,7 @@ class Names:
 
     def targets_of(self, targets: list[Target | None]) -> Ints:
         """Numbers of n targets, new ones added."""
-        for target in set(targets):
+        for target in dict.fromkeys(targets):  # not a set: numbers must not hang on hash seeds
             if target not in self._targets:
                 self._add_target(target)
         return np.fromiter(map(self._targets.__getitem__, targets), np.int64, len(targets))

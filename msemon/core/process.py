@@ -10,7 +10,7 @@ from msemon.core import moments
 from msemon.core.shape import Shape
 from msemon.core.task import NEVER, Outcome, Task
 from msemon.core.totals import Ledger
-from msemon.core.view import Table, View
+from msemon.core.view import SeriesKey, Table, View
 from msemon.events import Decoded, Floats, Ints
 
 _SECOND = 1_000_000
@@ -152,6 +152,11 @@ class Process:
             np.maximum.at(stream, here, task.stream_times()[sids])
             np.maximum.at(last, here, task.last_pairs()[sids])
             lifetime[:, here] = np.nan_to_num(lifetime[:, here]) + task.lifetime.sums(len(places[p]))[:, sids]
+        rows = {key: row for row, key in enumerate(self._ledger.keys) if key is not None and not key.dimension}
+        for p in places:  # a model that has ended in one partition and goes on in another keeps its whole past
+            for name, past in self.tasks[p].past_lifetimes().items():
+                if (row := rows.get(SeriesKey(*name))) is not None:
+                    lifetime[:, row] += past
         return stream, last, lifetime
 
     def _held_segments(self, places: dict[int, Ints], size: int) -> Floats:

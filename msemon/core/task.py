@@ -120,7 +120,7 @@ class Task:
         outcome = Outcome()
         predictions, labels, pairs = decoded.predictions, decoded.labels, decoded.pairs
         clocks = self._clocks(topic, predictions, labels, pairs)
-        self._tidy()  # before anything is counted, so that the sids in the outcome are still those series
+        self._tidy()  # before anything is counted, lest the outcome name sids that have been freed
         if len(predictions.times):
             self._predictions(predictions, clocks[0], outcome)
         if len(labels.times):

@@ -85,43 +85,31 @@ class JsonDecoder:
     def _read(
         self, values: Sequence[bytes | None], claimed: Sequence[int], horizon: Sequence[int], columns: Columns
     ) -> None:
-        """Every record into `columns`; plain predictions and labels in line, as a call for each would cost a third."""
         quick = self._layout.quick
         if quick is None or not values:
             for row, value in enumerate(values):
                 self._add_carefully(row, value, claimed[row], horizon[row], columns)
             return
         decode, fields_of = quick
-        keys, known, predictions, labels = self._keys, self._keys.known, columns.predictions, columns.labels
-        for row, (value, plain) in enumerate(zip(values, self._plain(values), strict=True)):
-            if not plain:
-                self._add_carefully(row, value, claimed[row], horizon[row], columns)
-                continue
+        known, predictions, labels = self._keys.known, columns.predictions, columns.labels
+        for row, (value, plain, latest) in enumerate(zip(values, self._plain(values), horizon, strict=True)):
             try:
-                ident, ts, prediction, label, weight, model, version, segments = fields_of(decode(value))  # type: ignore[arg-type]
+                ident, ts, prediction, label, weight, model, version, segments = fields_of(decode(value if plain else b""))
             except _MAY_FAIL:
-                self._add_carefully(row, value, claimed[row], horizon[row], columns)
+                self._add_carefully(row, value, claimed[row], latest, columns)
                 continue
-            segments = None if segments is None else astuple(segments)
-            text = str(ident) if type(ident) is int and -_PLAIN_INTEGER < ident < _PLAIN_INTEGER else ident
-            if ts is None:
-                time = claimed[row]
-            elif type(ts) is str:
-                time = from_text(ts)
+            if type(ts) is int and _MILLISECONDS_FROM <= ts < _MILLISECONDS_TO:
+                time = ts * 1_000
             else:
-                time = from_number(ts) if ts < _PLAIN_INTEGER else 0
-            if 0 < time <= horizon[row] and type(text) is str and text and (weight is None or 0 <= weight <= LARGEST):
-                if label is None and model and type(prediction) is float and -LARGEST <= prediction <= LARGEST:
-                    key = known.get((model, version, segments)) or keys.key(model, version, segments)
-                    predictions.append((row, time, text.encode(), key, prediction, 1.0 if weight is None else weight))
-                    continue
-                if prediction is None and model is None and version is None and type(label) is float:
-                    if -LARGEST <= label <= LARGEST:
-                        labels.append((row, time, text.encode(), None, label, NAN if weight is None else weight))
+                time = claimed[row] if ts is None else _time(ts)
+            if segments is not None:
+                segments = astuple(segments)
+            if 0 < time <= latest and type(ident) is str and ident and (weight is None or 0 <= weight <= LARGEST):
+                if label is None and type(prediction) is float and -LARGEST <= prediction <= LARGEST:
+                    key = known.get(raw_key(model, version, segments))
+                    if key is not None:
+                        predictions.append((row, time, ident.encode(), key, prediction, 1.0 if weight is None else weight))
                         continue
-            fields = Fields(ident, ts, prediction, label, weight, model, version, segments)
-            columns.take(row, self._judge.judge(fields, claimed[row], horizon[row]))
-
     def _plain(self, values: Sequence[bytes | None]) -> Sequence[bool]:
         """Which values are fit for the quick way: there, in UTF-8, not too large, surely not nested too deep.
 

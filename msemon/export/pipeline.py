@@ -22,6 +22,7 @@ from prometheus_client import (
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.registry import Collector
 
+from msemon import __version__
 from msemon.events import Kind, Reason
 from msemon.export.families import OWN
 
@@ -114,22 +115,15 @@ def _remove(gauge: Gauge, *labels: str) -> None:
         gauge.remove(*labels)
 
 
+_DISTRIBUTIONS = {"librdkafka": "confluent-kafka"}
+
+
 def _build(kafka_client: str) -> dict[str, str]:
     try:
         client = f"{kafka_client} {version(_DISTRIBUTIONS.get(kafka_client, kafka_client))}"
     except PackageNotFoundError:
         client = kafka_client
-    return {"version": _own_version(), "python": platform.python_version(), "kafka_client": client}
-
-
-_DISTRIBUTIONS = {"librdkafka": "confluent-kafka"}
-
-
-def _own_version() -> str:
-    try:
-        return version("msemon")
-    except PackageNotFoundError:  # run from its sources
-        return "unknown"
+    return {"version": __version__, "python": platform.python_version(), "kafka_client": client}
 
 
 def written(registry: Collector, openmetrics: bool) -> bytes:

@@ -98,7 +98,7 @@ def test_r2_and_spread_keep_nine_digits_far_from_zero(
         return
     if abs(label_mean) < 10**4 * Fraction(float(variance) ** 0.5):
         ratio = mse / variance
-        assert close(moments.r2(m), 1 - ratio, Fraction(1, 10**9) * (ratio if ratio > 1 else 1))
+        assert close(moments.r2(m), 1 - ratio, Fraction(1, 10**9) * max(Fraction(1), ratio))
     m2 = sum((w * (e * e - mse) ** 2 for e, _, w in rows), Fraction(0))
     assert close(m[moments.M2_Q], m2, TINY * (m2 + weight * mse * mse))
 

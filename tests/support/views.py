@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TextIO
 
 import numpy as np
 from prometheus_client.metrics_core import (
@@ -12,6 +13,9 @@ from prometheus_client.metrics_core import (
     HistogramMetricFamily,
     Metric,
 )
+from prometheus_client.openmetrics import exposition as openmetrics_exposition
+from prometheus_client.openmetrics.parser import text_fd_to_metric_families
+from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from msemon.core import moments
@@ -21,6 +25,11 @@ from msemon.export.families import Family, Selection
 
 Pairs = Sequence[tuple[float, float, float]]
 """(prediction, label, weight) each."""
+
+# prometheus-client gives no types for these.
+go_text: Callable[[float], str] = floatToGoString
+openmetrics_of: Callable[[Collector], bytes] = openmetrics_exposition.generate_latest
+openmetrics_families: Callable[[TextIO], Iterable[Metric]] = text_fd_to_metric_families
 
 
 def accumulated(pairs: Pairs) -> Floats:
@@ -114,7 +123,7 @@ class Reference:
 
     def _histogram(self, family: Family) -> HistogramMetricFamily:
         metric = HistogramMetricFamily(family.name, family.meaning, labels=family.labels)
-        bounds = [floatToGoString(bound) for bound in (*DELAY_BOUNDS_S, math.inf)]
+        bounds = [go_text(bound) for bound in (*DELAY_BOUNDS_S, math.inf)]
         for key, row, total in zip(self._view.models.keys, self._view.delays, self._view.delay_sum, strict=True):
             cumulative = [float(row[: i + 1].sum()) for i in range(len(row))]
             metric.add_metric(list(key[:2]), list(zip(bounds, cumulative, strict=True)), float(total))

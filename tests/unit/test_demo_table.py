@@ -82,10 +82,11 @@ def test_a_series_that_is_new_in_the_span_counts_from_zero() -> None:
     assert recent.rmse(PRICE) == pytest.approx(math.sqrt(12.5))
 
 
-def test_a_counter_that_began_anew_gives_no_number() -> None:
+@pytest.mark.parametrize(("before", "after"), [((9.0, 9.0), (1.0,)), ((1.0, 1.0), (9.0,)), ((9.0,), (1.0, 1.0))])
+def test_a_counter_that_began_anew_gives_no_number(before: tuple[float, ...], after: tuple[float, ...]) -> None:
     recent = Recent(10.0)
-    recent.add(0.0, view(price=errors(9.0, 9.0)))
-    recent.add(5.0, view(price=errors(1.0)))
+    recent.add(0.0, view(price=errors(*before)))
+    recent.add(5.0, view(price=errors(*after)))
     assert math.isnan(recent.rmse(PRICE))
 
 

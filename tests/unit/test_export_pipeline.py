@@ -6,12 +6,12 @@ import io
 
 import pytest
 from prometheus_client import Counter, Gauge
-from prometheus_client.openmetrics.parser import text_fd_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from msemon.events import Kind, Reason
 from msemon.export.families import OWN
 from msemon.export.pipeline import Pipeline, written
+from support.views import openmetrics_families
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_every_family_of_the_table_is_an_attribute_and_is_exported_with_its_labe
 ) -> None:
     touch_everything(pipeline)
     text = written(pipeline.registry, openmetrics).decode()
-    read = openmetrics_families(io.StringIO(text)) if openmetrics else text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+    read = openmetrics_families(io.StringIO(text)) if openmetrics else text_string_to_metric_families(text)
     samples = {sample.name: set(sample.labels) for metric in read for sample in metric.samples}
     for family in OWN:
         assert samples[family.name] == set(family.labels)

@@ -7,12 +7,11 @@ import math
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.utils import floatToGoString
 
 from msemon.core.view import SeriesKey
 from msemon.export.families import select
 from msemon.export.render import Renderer, render, texts
-from support.views import view_of
+from support.views import go_text, view_of
 
 A, B = SeriesKey("a", "1"), SeriesKey("b", "")
 PART = SeriesKey("a", "1", "country,tier", "NL,gold")
@@ -26,27 +25,14 @@ def lines_of(exposition: bytes, name: str) -> list[str]:
 @pytest.mark.parametrize(
     "value",
     [
-        0.0,
-        -0.0,
-        1.0,
-        -1.0,
-        0.1,
-        1 / 3,
-        1e-4,
-        9.999e-5,
-        1e-5,
-        1e-300,
-        5e-324,
-        999999.0,
-        999999.9999999999,
-        1e6,
-        1234567.0,
-    ]
-    + [1e7, 10_000_000.5, 123456789.125, -1e6, -123456789.5, 1e15, 9007199254740993.0, 9999999999999998.0, 1e16, 1.5e16]
-    + [1e17, 1e21, 1e22, 1.7976931348623157e308, -1.7976931348623157e308, -1e-7, -1e16, 1700000000.25],
+        *(0.0, -0.0, 1.0, -1.0, 0.1, 1 / 3, 1e-4, 9.999e-5, 1e-5, -1e-7, 1e-300, 5e-324),
+        *(999999.0, 999999.9999999999, 1e6, 1234567.0, -1e6, 1e7, 10_000_000.5, 123456789.125, -123456789.5),
+        *(1e15, 9007199254740993.0, 9999999999999998.0, 1e16, 1.5e16, -1e16, 1e17, 1e21, 1e22, 1700000000.25),
+        *(1.7976931348623157e308, -1.7976931348623157e308),
+    ],
 )
 def test_a_value_is_written_as_prometheus_client_does(value: float) -> None:
-    assert texts(np.array([value])) == [floatToGoString(value)]
+    assert texts(np.array([value])) == [go_text(value)]
 
 
 def test_no_values_are_no_texts() -> None:

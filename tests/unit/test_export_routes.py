@@ -12,13 +12,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from prometheus_client.openmetrics.parser import text_fd_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from msemon.export.routes import Busy, Routes, Turns
 from msemon.export.wire import Request, Response
 from support.sites import FakeSite, until
+from support.views import openmetrics_families
 
 
 def get(routes: Routes, path: str, query: dict[str, str] | None = None, **headers: str) -> Response:
@@ -46,7 +46,7 @@ def test_openmetrics_comes_by_negotiation_and_ends_once(routes: Routes) -> None:
     response = get(routes, "/metrics", accept="application/openmetrics-text;version=1.0.0")
     assert response.content_type == "application/openmetrics-text; version=1.0.0; charset=utf-8"
     assert response.body.count(b"# EOF\n") == 1
-    families = list(openmetrics_families(io.StringIO(response.body.decode(), newline="\n")))  # type: ignore[no-untyped-call]
+    families = list(openmetrics_families(io.StringIO(response.body.decode(), newline="\n")))
     assert {"msemon_mse", "msemon_build", "msemon_join_matched"} <= {family.name for family in families}
 
 

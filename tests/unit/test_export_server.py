@@ -8,11 +8,13 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from msemon.export import server as module
 from msemon.export.server import Address, Server
+from msemon.export.wire import Response
 from support.sites import FakeSite, anonymous_tls, ask, serving, until
 
 
@@ -49,7 +51,7 @@ def test_an_address_is_host_and_port(text: str, address: tuple[str, int]) -> Non
 
 @pytest.mark.parametrize("text", ["", "host", "host:", "host:x", "host:70000", "a@b:1", "host:1/path", "http://a:1"])
 def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="(?i)port"):
+    with pytest.raises(ValueError, match=r"(?i)port"):
         Address.parse(text)
 
 
@@ -167,13 +169,17 @@ def test_stopping_what_was_never_started_is_nothing(site: FakeSite) -> None:
     Server("127.0.0.1:0", "127.0.0.1:0", site).stop()
 
 
+def _has_open(server: Server, count: int) -> bool:
+    return len(server._main._open) == count
+
+
 def test_when_full_the_peer_that_waits_longest_makes_room(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server._main, "_most", 3)
     with contextlib.ExitStack() as stack:
         idle = []
         for n in range(3):
             idle.append(stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10)))
-            until(lambda n=n: len(server._main._open) == n + 1)
+            until(partial(_has_open, server, n + 1))
         assert ask(server.port, "/healthz").status == 200
         assert idle[0].recv(1) == b"", "the first came first"
         idle[1].sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
@@ -201,14 +207,14 @@ def test_answers_nobody_reads_do_not_pile_up_in_memory(
 ) -> None:
     monkeypatch.setattr(module, "HELD_BYTES", 20_000_000)
     large = b"x" * 15_000_000
-    monkeypatch.setattr(server._main, "_answer", lambda _: module.Response(200, bytes(bytearray(large))))
+    monkeypatch.setattr(server._main, "_answer", lambda _: Response(200, bytes(bytearray(large))))
     with contextlib.ExitStack() as stack:
         peers = []
-        for n in range(3):
+        for _ in range(3):
             peer = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
             peer.sendall(b"GET / HTTP/1.1\r\n\r\n")
             peers.append(peer)
-            until(lambda peer=peer: len(peer.recv(1, socket.MSG_PEEK)) == 1)
+            until(partial(peer.recv, 1, socket.MSG_PEEK))
         until(lambda: len(server._main._open) == 1)
         received = b"".join(iter(lambda: peers[-1].recv(1 << 20), b""))
         assert received.endswith(large), "the newest is served whole"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import reduce
 
 import numpy as np
 import pytest
@@ -112,6 +113,13 @@ def test_a_pair_of_weight_zero_counts_in_n_only() -> None:
         np.testing.assert_array_equal(moments.merge(a, b), want)
 
 
+def test_a_group_without_weight_is_empty_but_for_n() -> None:
+    """Nothing of a zero-weight pair is kept beside the count."""
+    m = of([3.0, 4.0], [0.0, 0.0])
+    assert m[moments.N, 0] == 2
+    assert not m[moments.N + 1 :].any()
+
+
 def test_an_uncounted_vector_leaves_r2_alone() -> None:
     """A vector pair of weight zero is not counted, so R² stays."""
     errors = pairs([1.0, 2.0, np.nan], [1.5, 3.0, np.nan], [1.0, 1.0, 0.0])
@@ -183,7 +191,8 @@ def test_unequal_weights_count_as_fewer_pairs() -> None:
 def test_bounds_meet_at_the_rmse_where_all_errors_are_equal(error: float) -> None:
     """Without spread SE is 0 and both bounds are the RMSE, which may be 0; also over several batches."""
     weights = [0.3, 0.3, 0.7, 0.3, 0.1, 0.3, 0.3]
-    for m in of([error] * 14, weights * 2), moments.merge(of([error] * 7, weights), of([error] * 7, weights)):
+    batches = [of([error] * (7 - i), weights[i:]) for i in range(6)]
+    for m in of([error] * 14, weights * 2), reduce(moments.merge, batches):
         assert value(moments.standard_error(m)) == 0.0
         lower, upper = moments.rmse_bounds(m)
         assert value(lower) == value(upper) == value(moments.rmse(m)) == pytest.approx(abs(error), rel=1e-15)
@@ -208,6 +217,14 @@ def test_a_huge_but_light_error_does_not_cost_the_rest_its_digits() -> None:
     m = of([1e12], [1e-40])
     m = moments.merge(m, of([1e-3], [1.0]))
     assert value(moments.mse(m)) == pytest.approx(1e-6 + 1e24 * 1e-40, rel=1e-12)
+
+
+def test_one_huge_error_in_a_batch_does_not_cost_the_mean_its_digits() -> None:
+    """The MSE is summed directly: as a difference from its largest value it would lose a digit for each ten pairs."""
+    n = 100_000
+    small = np.random.default_rng(2).normal(size=n - 1).tolist()
+    exact = math.fsum([1e16, *(x * x for x in small)]) / n
+    assert value(moments.mse(of([1e8, *small]))) == pytest.approx(exact, rel=1e-14, abs=0)
 
 
 def test_many_light_merges_lose_no_weight() -> None:

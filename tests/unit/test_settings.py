@@ -457,6 +457,15 @@ class TestSecrets:
         assert password is not None
         assert password.get_secret_value() == f" {PASSWORD} "
 
+    def test_certificates(self, tmp_path: Path) -> None:
+        """Certificate files must exist and need an SSL protocol."""
+        pem = tmp_path / "ca.pem"
+        pem.write_text("")
+        flags = {"kafka.ssl_cafile": str(pem), "kafka.security_protocol": "SSL"}
+        assert load(flags, environ={}).kafka.ssl_cafile == str(pem)
+        assert "expected a file that exists" in mistake(flags | {"kafka.ssl_cafile": f"{pem}.no"})
+        assert "expected none where kafka.security_protocol is PLAINTEXT" in mistake({"kafka.ssl_cafile": str(pem)})
+
     def test_sasl_needs_its_three(self) -> None:
         """A SASL protocol without mechanism, user and password is a mistake for each of them."""
         lines = mistakes({"kafka.security_protocol": "SASL_SSL"})

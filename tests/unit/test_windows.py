@@ -74,6 +74,24 @@ def test_each_ring_takes_what_its_window_still_covers() -> None:
     assert moments.squared_error(window(windows, 1, [-99]))[0] == 1.0 + 16.0
 
 
+def test_a_refused_pair_does_not_ride_along_with_a_taken_one() -> None:
+    """Two series in one pane of one batch: the ring that refuses one of them holds the other alone."""
+    windows = Windows(SHAPE)
+    windows.add(np.array([[0], [1]], np.int32), scalars([1.0, 2.0]), ints([5, 5]), np.array([[1, 0], [0, 0]]))
+    np.testing.assert_array_equal(moments.squared_error(window(windows, 0, [0, 0])), [np.nan, 4.0])
+    np.testing.assert_array_equal(moments.squared_error(window(windows, 1, [0, 0])), [1.0, 4.0])
+
+
+def test_combined_pane_numbers_do_not_overflow_into_each_other() -> None:
+    """Pairs 2^32 panes apart stay apart even where the pane numbers of two rings would wrap around 64 bits."""
+    windows = Windows((Window("a", 1, 60), Window("b", 1, 60)))
+    never = 1 << 50
+    oldest = np.array([[0, never], [0, never], [never, 0], [never, 0]])
+    times = ints([0, 1 << 32, 0, (1 << 32) - 2])
+    windows.add(np.zeros((4, 1), np.int32), scalars([1.0, 2.0, 3.0, 4.0]), times, oldest)
+    assert [sorted(ring) for ring in windows.rings] == [[0, 1 << 32], [0, (1 << 32) - 2]]
+
+
 def test_a_pair_counts_in_each_of_its_series() -> None:
     """Each column of sids is one series; −1 is none; a pair without any series is still judged by its time."""
     windows = Windows(SHAPE)
@@ -263,6 +281,11 @@ def test_coverage_drops_and_releases_like_windows() -> None:
     assert [sorted(ring) for ring in coverage.rings] == [[4], [0, 1]]
     coverage.release(small([0]))
     assert coverage.merged(1, ints([0, 0]), ints([9, 9])).tolist() == [[0, 2], [0, 0]]
+
+
+def test_growth_is_geometric() -> None:
+    """One more than there is room for makes room for half as much again; a big need is met exactly."""
+    assert (panes.dense_length(101, 100), panes.dense_length(1000, 100)) == (150, 1000)
 
 
 def test_a_block_grows_without_losing_what_it_holds() -> None:

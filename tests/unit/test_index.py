@@ -1,0 +1,81 @@
+"""The hash index is a multimap that stays right through growth, removal, rebuilding and moves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from msemon.core.index import Index
+
+
+def column_of(rng, n):
+    return rng.integers(0, 1 << 63, (n, 2)).astype(np.uint64)
+
+
+def found(index, column, wanted):
+    q, rows = index.lookup(column, wanted)
+    return set(zip(q.tolist(), rows.tolist(), strict=True))
+
+
+def test_every_row_is_found_and_nothing_else_while_rows_come_and_go():
+    rng = np.random.default_rng(1)
+    column = column_of(rng, 20_000)
+    index, live = Index(), set()
+    for turn in range(60):
+        new = np.setdiff1d(rng.integers(0, 20_000, 900), sorted(live))
+        index.insert(column, new)
+        live |= set(new.tolist())
+        gone = rng.permutation(sorted(live))[: len(live) // (2 if turn % 10 == 9 else 20)]
+        index.remove(column, gone)
+        live -= set(gone.tolist())
+        asked = rng.integers(0, 20_000, 3000)
+        assert found(index, column, column[asked]) == {(q, row) for q, row in enumerate(asked.tolist()) if row in live}
+
+
+def test_rows_with_one_digest_are_all_found_and_removed_one_by_one():
+    column = np.zeros((50, 2), np.uint64)
+    index = Index()
+    index.insert(column, np.arange(50))
+    assert found(index, column, column[:1]) == {(0, row) for row in range(50)}
+    index.remove(column, np.arange(0, 50, 2))
+    assert found(index, column, column[:2]) == {(q, row) for row in range(1, 50, 2) for q in (0, 1)}
+
+
+def test_a_digest_that_shares_only_its_first_half_is_not_found():
+    column = np.array([[7, 1], [7, 2]], np.uint64)
+    index = Index()
+    index.insert(column, np.array([0, 1]))
+    assert found(index, column, np.array([[7, 2], [7, 3]], np.uint64)) == {(0, 1)}
+
+
+def test_moved_rows_are_found_at_their_new_places_even_where_old_and_new_places_overlap():
+    rng = np.random.default_rng(2)
+    column = column_of(rng, 100)
+    column[1] = column[0]
+    index = Index()
+    old, new = np.arange(10, 60), np.arange(0, 50)
+    index.insert(column, old)
+    index.move(column, old, new)
+    column[new] = column[old].copy()
+    assert found(index, column, column[:50]) == {(int(n), int(n)) for n in new}
+
+
+def test_the_table_follows_the_live_rows_up_and_down_and_never_fills_with_removed_slots():
+    rng = np.random.default_rng(3)
+    column = column_of(rng, 300_000)
+    index = Index()
+    index.insert(column, np.arange(300_000))
+    largest = index.nbytes
+    assert largest <= 300_000 * 16
+    index.remove(column, np.arange(1000, 300_000))
+    for begin in [*range(1000, 299_000, 1000)] * 3:  # a stream of rows of which 1,000 live at a time
+        index.insert(column, np.arange(begin, begin + 1000))
+        index.remove(column, np.arange(begin, begin + 1000))
+    assert index.nbytes < largest / 8
+    assert len(found(index, column, column[:1000])) == 1000
+
+
+def test_a_row_that_is_not_there_is_an_error_and_no_endless_search():
+    index = Index()
+    with pytest.raises(KeyError):
+        index.remove(np.ones((1, 2), np.uint64), np.array([0]))
