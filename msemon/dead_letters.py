@@ -42,7 +42,7 @@ _OPTIONS = {
 class _Letter:
     value: bytes | None
     key: bytes | None
-    headers: list[tuple[str, bytes | None]]
+    headers: list[tuple[str, bytes]]
     size: int
 
 
@@ -182,6 +182,7 @@ def _letter(batch: Batch, row: int, reason: Reason) -> _Letter:
         "msemon-partition": str(batch.partition),
         "msemon-offset": str(batch.offsets[row]),
     }
-    theirs = [*headers, *((name, text.encode()) for name, text in ours.items())]
-    size = len(value or b"") + len(key or b"") + sum(len(name) + len(text or b"") for name, text in theirs)
-    return _Letter(value, key, theirs, size + _OVERHEAD_BYTES)
+    # The client refuses a header without a value.
+    both = [(name, text or b"") for name, text in headers] + [(name, text.encode()) for name, text in ours.items()]
+    size = len(value or b"") + len(key or b"") + sum(len(name) + len(text) for name, text in both)
+    return _Letter(value, key, both, size + _OVERHEAD_BYTES)

@@ -12,8 +12,9 @@ are the unique stable matching of a bipartite graph that the logs alone define; 
 its partner could prefer to it has been read before it. An entry is kept until no event to come can be eligible with
 it or a repeat of it, judged by the least clock of all topics.
 
-A batch is handled in rounds, so that no two events of one round concern each other: the first events of their id and
-model, then the second ones, and so on. There is nearly always one round.
+A batch is handled in rounds, so that no two events of one round concern each other: what repeats an entry is passed
+over, the first events left of each id and model become entries, and so on with the rest. There is nearly always one
+round, and one or two even where a producer gives every event the same id.
 """
 
 from __future__ import annotations
@@ -95,15 +96,34 @@ class Join:
         result = Joined(fresh=np.ones(len(side.times), np.bool_))
         models = self._names.model_of[side.refs]
         apart = side.digests[:, 0] ^ (models.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-        for rows in _rounds(apart):
-            self._take_predictions(side, rows, models[rows], result)
+        rows = np.arange(len(side.times))
+        while rows.size:
+            q, p = self.predictions.lookup(side.digests[rows])
+            same = self._names.model_of[self.predictions.ref[p]] == models[rows[q]]
+            q, p = q[same], p[same]
+            repeat = q[side.clocks[rows[q]] <= self.predictions.clock[p] + self._memory]
+            result.fresh[rows[repeat]] = False
+            first = _first_fresh(apart, rows, result.fresh)
+            q, p = _among(first, len(rows), q, p)
+            self._take_predictions(side, rows[first], models[rows[first]], (q, p), result)
+            rows = _left(rows, first, result.fresh)
         return result
 
     def add_labels(self, side: Side) -> Joined:
         """Labels that have just been read."""
         result = Joined(fresh=np.ones(len(side.times), np.bool_))
-        for rows in _rounds(side.digests[:, 0]):
-            self._take_labels(side, rows, result)
+        store = self.labels
+        rows = np.arange(len(side.times))
+        while rows.size:
+            q, known = store.lookup(side.digests[rows])
+            near = side.clocks[rows[q]] <= store.clock[known] + self._memory
+            again = near & (store.ref[known] == side.refs[rows[q]])
+            q, known = q[again], known[again]
+            result.fresh[rows[q]] = False
+            result.conflicting += self._conflicts(side, rows, q, known)
+            first = _first_fresh(side.digests[:, 0], rows, result.fresh)
+            self._take_labels(side, rows[first], result)
+            rows = _left(rows, first, result.fresh)
         return result
 
     def forget(self, horizon: int, events: int) -> tuple[int, int]:
@@ -123,40 +143,32 @@ class Join:
 
         return self.predictions.sweep(effort, gone_predictions), self.labels.sweep(effort, gone_labels)
 
-    def evict(self, count: int) -> tuple[int, int]:
-        """Make room: drop `count` entries, remembered ones first, the oldest generations first. Gives how many waited
-        and how many were remembered.
-        """
-        remembered = waited = 0
-        for state in (REMEMBERED, WAITING):
-            sides = [(store, store.oldest(state, count)) for store in (self.predictions, self.labels)]
-            ages = np.concatenate([store.clock[rows] for store, rows in sides])
-            chosen = np.argsort(ages, kind="stable")[:count]
-            cut = len(sides[0][1])
-            for (store, rows), mine in zip(sides, (chosen[chosen < cut], chosen[chosen >= cut] - cut), strict=True):
-                gone = store.forget(rows[mine])
-                waited, remembered = waited + gone, remembered + len(mine) - gone
-            count -= len(chosen)
-        return waited, remembered
+    def evict(self, count: int, state: int) -> int:
+        """Make room: drop up to `count` entries in this state, the oldest generations first. Gives how many went."""
+        sides = [(store, store.oldest(state, count)) for store in (self.predictions, self.labels)]
+        ages = np.concatenate([store.clock[rows] for store, rows in sides])
+        chosen = np.argsort(ages, kind="stable")[:count]
+        cut = len(sides[0][1])
+        for (store, rows), mine in zip(sides, (chosen[chosen < cut], chosen[chosen >= cut] - cut), strict=True):
+            store.forget(rows[mine])
+        return len(chosen)
 
     def _eligible(self, p_time: Ints, p_clock: Ints, l_time: Ints, l_clock: Ints) -> Mask:
         return np.asarray((l_clock <= p_time + self._timeout) & (p_clock <= l_time + self._memory))
 
-    def _take_predictions(self, side: Side, rows: Rows, models: Ints, result: Joined) -> None:
+    def _take_predictions(
+        self, side: Side, rows: Rows, models: Ints, before: tuple[Ints, Rows], result: Joined
+    ) -> None:
+        """Events `rows`, no repeats; `before`: (position among them, row) of older entries of their id and model."""
         store, labels = self.predictions, self.labels
         clocks = side.clocks[rows]
-        q, p = store.lookup(side.digests[rows])
-        same = self._names.model_of[store.ref[p]] == models[q]
-        q, p = q[same], p[same]
-        repeat = np.zeros(len(rows), np.bool_)
-        repeat[q[clocks[q] <= store.clock[p] + self._memory]] = True
-        result.fresh[rows[repeat]] = False
+        q, p = before
         past = store.state[p] == REMEMBERED  # these hold the place of the label they matched as their value
         used = set(zip(q[past].tolist(), store.value[p[past]].tolist(), strict=True))
 
         q, found = labels.lookup(side.digests[rows])
         first = self._eligible(side.times[rows[q]], clocks[q], labels.time[found], labels.clock[found])
-        first &= ~repeat[q] & self._names.covers(labels.ref[found].astype(np.int64), models[q])
+        first &= self._names.covers(labels.ref[found].astype(np.int64), models[q])
         if used:
             slots = zip(q.tolist(), labels.order[found].tolist(), strict=True)
             first &= np.fromiter((pair not in used for pair in slots), np.bool_, len(q))
@@ -174,14 +186,13 @@ class Join:
         label_time[q] = labels.time[found]
         value = side.values[rows].copy()
         value[q] = labels.order[found]
-        kept = np.flatnonzero(~repeat)
         state = np.where(matched, REMEMBERED, WAITING).astype(np.uint8)
         new = store.append(
-            side.digests[rows[kept]], label_time[kept], clocks[kept], value[kept], side.weights[rows[kept]],
-            side.refs[rows[kept]], side.widths[rows[kept]], state[kept], side.orders[rows[kept]],
+            side.digests[rows], label_time, clocks, value, side.weights[rows],
+            side.refs[rows], side.widths[rows], state, side.orders[rows],
         )  # fmt: skip
         if side.vectors:
-            for position, row in zip(kept.tolist(), new.tolist(), strict=True):
+            for position, row in enumerate(new.tolist()):
                 vector = side.vectors.get(int(rows[position]))
                 if vector is not None and not matched[position]:
                     store.vectors[row] = vector
@@ -197,19 +208,12 @@ class Join:
         )  # fmt: skip
 
     def _take_labels(self, side: Side, rows: Rows, result: Joined) -> None:
+        """Events `rows`, no repeats."""
         store, predictions = self.labels, self.predictions
         clocks, refs = side.clocks[rows], side.refs[rows]
-        q, known = store.lookup(side.digests[rows])
-        again = (store.ref[known] == refs[q]) & (clocks[q] <= store.clock[known] + self._memory)
-        q, known = q[again], known[again]
-        repeat = np.zeros(len(rows), np.bool_)
-        repeat[q] = True
-        result.fresh[rows[repeat]] = False
-        result.conflicting += self._conflicts(side, rows, q, known)
-
         q, p = predictions.lookup(side.digests[rows])
         first = self._eligible(predictions.time[p], predictions.clock[p], side.times[rows[q]], clocks[q])
-        first &= ~repeat[q] & (predictions.state[p] == WAITING)
+        first &= predictions.state[p] == WAITING
         first &= self._names.covers(refs[q], self._names.model_of[predictions.ref[p]])
         q, p = q[first], p[first]
         models = self._names.model_of[predictions.ref[p]]
@@ -223,7 +227,6 @@ class Join:
 
         answered = np.zeros(len(rows), np.bool_)
         answered[q] = True
-        kept = np.flatnonzero(~repeat)
         state = np.where(answered, REMEMBERED, WAITING).astype(np.uint8)
         events = rows[q]
         weights = np.where(np.isnan(side.weights[events]), predictions.weights(p), side.weights[events])
@@ -237,11 +240,11 @@ class Join:
             predictions.time[p] = side.times[events]
             predictions.value[p] = side.orders[events]
         new = store.append(
-            side.digests[rows[kept]], side.times[rows[kept]], clocks[kept], side.values[rows[kept]],
-            side.weights[rows[kept]], refs[kept], side.widths[rows[kept]], state[kept], side.orders[rows[kept]],
+            side.digests[rows], side.times[rows], clocks, side.values[rows],
+            side.weights[rows], refs, side.widths[rows], state, side.orders[rows],
         )  # fmt: skip
         if side.vectors:
-            for position, row in zip(kept.tolist(), new.tolist(), strict=True):
+            for position, row in enumerate(new.tolist()):
                 vector = side.vectors.get(int(rows[position]))
                 if vector is not None:
                     store.vectors[row] = vector
@@ -262,20 +265,26 @@ def _vectors_among(side: Side, events: Rows) -> list[tuple[int, int]]:
     return [(i, e) for i, e in enumerate(events.tolist()) if e in side.vectors] if side.vectors else []
 
 
-def _rounds(keys: npt.NDArray[np.uint64]) -> list[Rows]:
-    """Positions of n keys cut into rounds in which each key stands once; a key's i-th place is in round i."""
-    n = len(keys)
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    begins = np.ones(n, np.bool_)
-    begins[1:] = ordered[1:] != ordered[:-1]
-    if begins.all():
-        return [np.arange(n)] if n else []
-    places = np.arange(n)
-    occurrence = np.empty(n, np.int64)
-    occurrence[order] = places - np.maximum.accumulate(np.where(begins, places, 0))
-    by_round = np.argsort(occurrence, kind="stable")
-    return np.split(by_round, np.cumsum(np.bincount(occurrence))[:-1])
+def _first_fresh(keys: npt.NDArray[np.uint64], rows: Rows, fresh: Mask) -> Rows:
+    """Positions in `rows`, ascending, of those that are fresh and the first of their key among these."""
+    places = np.flatnonzero(fresh[rows])
+    _, first = np.unique(keys[rows[places]], return_index=True)
+    return places if len(first) == len(places) else places[np.sort(first)]
+
+
+def _left(rows: Rows, taken: Rows, fresh: Mask) -> Rows:
+    """The fresh rows but those at the positions `taken`."""
+    return rows[:0] if len(taken) == len(rows) else (rest := np.delete(rows, taken))[fresh[rest]]
+
+
+def _among(chosen: Rows, count: int, q: Ints, p: Rows) -> tuple[Ints, Rows]:
+    """Hits (q, p) of the chosen ones of `count` positions, q now counting among the chosen."""
+    if not q.size:
+        return q, p
+    place = np.full(count, -1)
+    place[chosen] = np.arange(len(chosen))
+    kept = place[q] >= 0
+    return place[q[kept]], p[kept]
 
 
 def _first_of_each(groups: Ints, wanted: Mask) -> Rows:

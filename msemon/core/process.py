@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from msemon.core import moments
+from msemon.core.entries import REMEMBERED, WAITING
 from msemon.core.shape import Shape
 from msemon.core.task import NEVER, Outcome, Task
 from msemon.core.totals import Ledger
@@ -59,14 +60,14 @@ class Process:
         return outcome
 
     def evict(self, count: int) -> tuple[int, int]:
-        """Drop `count` entries from the fullest tasks; gives how many waited and how many were remembered."""
-        waited = remembered = 0
-        for task in sorted(self.tasks.values(), key=lambda task: -len(task.join)):
-            gone = task.evict(min(count, len(task.join)))
-            waited, remembered, count = waited + gone[0], remembered + gone[1], count - sum(gone)
-            if count <= 0:
-                break
-        return waited, remembered
+        """Drop `count` entries: what is remembered in any task before what waits, from the fullest tasks on; gives how
+        many waited and how many were remembered.
+        """
+        gone = {REMEMBERED: 0, WAITING: 0}
+        for state in gone:
+            for task in sorted(self.tasks.values(), key=lambda task: -len(task.join)):
+                gone[state] += task.evict(count - sum(gone.values()), state)
+        return gone[WAITING], gone[REMEMBERED]
 
     def view(self, wall_us: int, *, owned: bool = True) -> View:
         """One consistent picture at this wall-clock time; where not `owned`, of the process's counters alone."""
@@ -111,13 +112,13 @@ class Process:
     def _now(self, places: dict[int, Ints], size: int, wall_us: int) -> Ints:
         """By place of a model: the largest now of its partitions; without any pair, of its predictions."""
         paired, predicted = np.full(size, NEVER), np.full(size, NEVER)
-        for p in places:
+        for p, mine in places.items():
             task = self.tasks[p]
             now = task.now(wall_us)
-            models = _models(task, places[p])
+            models = _models(task, mine)
             has_pair = task.stream_times()[models] != NEVER
             for target, sids in ((paired, models[has_pair]), (predicted, models[~has_pair])):
-                np.maximum.at(target, places[p][sids], now[sids])
+                np.maximum.at(target, mine[sids], now[sids])
         return np.where(paired == NEVER, predicted, paired)
 
     def _windows(self, places: dict[int, Ints], now: Ints, size: int) -> tuple[list[Floats], list[Ints]]:
@@ -126,17 +127,17 @@ class Process:
         for ring, window in enumerate(self._shape.windows):
             merged = moments.empty(size)
             counts = np.zeros((2, size), np.int64)
-            for p in places:
+            for p, mine in places.items():
                 task = self.tasks[p]
                 total = task.series.total_of
-                held = np.flatnonzero(places[p] >= 0)
+                held = np.flatnonzero(mine >= 0)
                 at = np.full(len(total), NEVER)
-                at[held] = now[places[p][total[held]]]
+                at[held] = now[mine[total[held]]]
                 oldest = task.oldest(ring, at)
-                _merge_by_place(merged, places[p], held, task.windows.merged(ring, oldest))
-                models = _models(task, places[p])
+                _merge_by_place(merged, mine, held, task.windows.merged(ring, oldest))
+                models = _models(task, mine)
                 newest = np.where(at == NEVER, NEVER, at // window.pane_us)
-                counts[:, places[p][models]] += task.coverage.merged(ring, oldest, newest)[:, models]
+                counts[:, mine[models]] += task.coverage.merged(ring, oldest, newest)[:, models]
             windows.append(merged)
             coverage.append(counts)
         return windows, coverage
@@ -145,13 +146,13 @@ class Process:
         """By place of a model: stream time, record time of the last pair, lifetime totals (NaN where none is held)."""
         stream, last = np.full(size, NEVER), np.full(size, NEVER)
         lifetime = np.full((3, size), np.nan)
-        for p in places:
+        for p, mine in places.items():
             task = self.tasks[p]
-            sids = _models(task, places[p])
-            here = places[p][sids]
+            sids = _models(task, mine)
+            here = mine[sids]
             np.maximum.at(stream, here, task.stream_times()[sids])
             np.maximum.at(last, here, task.last_pairs()[sids])
-            lifetime[:, here] = np.nan_to_num(lifetime[:, here]) + task.lifetime.sums(len(places[p]))[:, sids]
+            lifetime[:, here] = np.nan_to_num(lifetime[:, here]) + task.lifetime.sums(len(mine))[:, sids]
         rows = {key: row for row, key in enumerate(self._ledger.keys) if key is not None and not key.dimension}
         for p in places:  # a model that has ended in one partition and goes on in another keeps its whole past
             for name, past in self.tasks[p].past_lifetimes().items():
@@ -162,11 +163,11 @@ class Process:
     def _held_segments(self, places: dict[int, Ints], size: int) -> Floats:
         """By place of a model: how many different segments its tasks hold."""
         owner = np.full(size, -1, np.int64)
-        for p in places:
+        for p, mine in places.items():
             task = self.tasks[p]
-            sids = np.flatnonzero(places[p] >= 0)
+            sids = np.flatnonzero(mine >= 0)
             sids = sids[task.series.total_of[sids] != sids]
-            owner[places[p][sids]] = places[p][task.series.total_of[sids]]
+            owner[mine[sids]] = mine[task.series.total_of[sids]]
         return np.bincount(owner[owner >= 0], minlength=size).astype(np.float64)
 
     def _expire(self, places: dict[int, Ints], wall_us: int) -> None:

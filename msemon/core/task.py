@@ -132,9 +132,9 @@ class Task:
         self.offsets[topic] = next_offset
         return outcome
 
-    def evict(self, count: int) -> tuple[int, int]:
-        """Drop `count` entries of the join; gives how many waited and how many were remembered."""
-        return self.join.evict(count)
+    def evict(self, count: int, state: int) -> int:
+        """Drop up to `count` of the join's oldest entries in this state (see `entries`); gives how many went."""
+        return self.join.evict(count, state)
 
     def _clocks(self, topic: str, predictions: Predictions, labels: Labels, pairs: Pairs) -> list[Ints]:
         """The clock of each event, by kind; moves the topic's clock on."""

@@ -3,96 +3,127 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from msemon.decoding.judge import Event, Value
-from msemon.decoding.text import Keys, clean
-from msemon.events import Batch, Decoded, Floats, Ints, Key, Kind, Labels, Pairs, Predictions, Reason, Target
+from msemon.decoding.text import ANYONE, Keys
+from msemon.events import Batch, Decoded, Floats, Ints, Kind, Labels, Pairs, Predictions, Reason, Target
 
 NAN = float("nan")
 
 
-class Columns:
-    """Gathers rows as tuples, which is quicker than a list a column, and turns them over once at the end.
+Column = Sequence[Any] | npt.NDArray[Any]
 
-    The quick way of the decoder appends to `predictions` and `labels` itself; everything else comes through `take`.
+
+class Rows:
+    """Events of one kind: whole columns taken at once, rows added one by one, merged in log order at the end.
+
+    The first column is the row in the batch. Outputs of vectors are kept by row.
     """
 
-    def __init__(self, keys: Keys, label_length: int) -> None:
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._taken: list[Column] | None = None
+        self._added: list[tuple[Any, ...]] = []
+        self.vectors: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._added) + (0 if self._taken is None else len(self._taken[0]))
+
+    def take(self, chosen: npt.NDArray[np.bool_], *columns: Column) -> None:
+        """Takes the chosen rows of columns over the whole batch; once only."""
+        rows = np.flatnonzero(chosen)
+        if len(rows) == len(chosen):
+            self._taken = [rows, *columns]
+        elif len(rows) > 0:
+            self._taken = [rows, *[_choose(column, rows, chosen) for column in columns]]
+
+    def add(self, *values: Any) -> None:
+        """Adds a row."""
+        self._added.append(values)
+
+    def columns(self) -> list[Column]:
+        """The columns, by row."""
+        if not self._added:
+            return [()] * self._width if self._taken is None else self._taken
+        added = list(zip(*self._added, strict=True))
+        if self._taken is None:
+            return list(added)
+        both = [[*taken, *one] for taken, one in zip(self._taken, added, strict=True)]
+        order = np.argsort(both[0]).tolist()
+        return [[column[i] for i in order] for column in both]
+
+    def vectors_at(self, rows: Ints) -> dict[int, Any]:
+        """The outputs by position in columns that have these rows."""
+        positions = np.searchsorted(rows, np.fromiter(self.vectors, dtype=np.int64, count=len(self.vectors)))
+        return dict(zip(positions.tolist(), self.vectors.values(), strict=True))
+
+
+def _choose(column: Column, rows: Ints, chosen: npt.NDArray[np.bool_]) -> Column:
+    return column[rows] if isinstance(column, np.ndarray) else list(compress(column, chosen))
+
+
+class Columns:
+    """Gathers the events of one batch: each record is taken by the quick way, or judged and then taken here."""
+
+    def __init__(self, keys: Keys) -> None:
         self._keys = keys
-        self._limit = label_length
-        self.predictions: list[tuple[int, int, bytes, Key, float, float]] = []
-        self.labels: list[tuple[int, int, bytes, Target | None, float, float]] = []
+        self.predictions = Rows(6)  # row, time, id, key, value, weight
+        self.labels = Rows(6)  # row, time, id, target, value, weight
+        self.pairs = Rows(6)  # row, time, key, prediction, label, weight
         self.rejections: list[tuple[int, Reason]] = []
         self.tombstones = 0
-        self._pairs: list[tuple[int, int, Key, float, float, float]] = []
         self._joined_pairs = 0
-        self._predicted: dict[int, Floats] = {}
-        self._labelled: dict[int, Floats] = {}
-        self._paired: dict[int, tuple[Floats, Floats]] = {}
 
     def take(self, row: int, judged: Event | Reason) -> None:
         """Takes in an event, or why there is none. A pair with an id is a prediction and its label."""
         if isinstance(judged, Reason):
             self.rejections.append((row, judged))
+        elif judged.prediction is None:
+            target = self._keys.target(judged.model, judged.version)
+            self._add_label(row, judged, None if target == ANYONE else target)
         else:
-            self._add(row, judged)
+            self._add_predicted(row, judged)
 
-    def _add(self, row: int, event: Event) -> None:
-        if event.prediction is None:
-            self._add_label(row, event, self.target(event.model, event.version))
-            return
-        assert event.model is not None
+    def _add_predicted(self, row: int, event: Event) -> None:
+        assert event.model is not None  # or it would have been rejected
         key = self._keys.key(event.model, event.version, event.segments)
+        prediction, outputs = _split(event.prediction)
+        weight = 1.0 if event.weight is None else event.weight
         if event.id is None:
-            self._add_pair(row, event, key)
+            label, labelled = _split(event.label)
+            self.pairs.add(row, event.time, key, prediction, label, weight)
+            if outputs is not None:
+                self.pairs.vectors[row] = (outputs, labelled)
             return
-        self._add_prediction(row, event, key)
+        self.predictions.add(row, event.time, event.id, key, prediction, weight)
+        if outputs is not None:
+            self.predictions.vectors[row] = outputs
         if event.label is not None:
             self._add_label(row, event, (key[0], key[1]))
             self._joined_pairs += 1
 
-    def target(self, model: str | None, version: str | int | None) -> Target | None:
-        """Whom a label answers: None is everyone, None in a place anyone there."""
-        if model is None and version is None:
-            return None
-        return (
-            None if model is None else clean(model, self._limit),
-            None if version is None else clean(str(version), self._limit),
-        )
-
-    def _add_prediction(self, row: int, event: Event, key: Key) -> None:
-        value, outputs = _split(event.prediction)
-        if outputs is not None:
-            self._predicted[len(self.predictions)] = outputs
-        assert event.id is not None
-        weight = 1.0 if event.weight is None else event.weight
-        self.predictions.append((row, event.time, event.id, key, value, weight))
-
     def _add_label(self, row: int, event: Event, target: Target | None) -> None:
         value, outputs = _split(event.label)
+        self.labels.add(row, event.time, event.id, target, value, NAN if event.weight is None else event.weight)
         if outputs is not None:
-            self._labelled[len(self.labels)] = outputs
-        assert event.id is not None
-        weight = NAN if event.weight is None else event.weight
-        self.labels.append((row, event.time, event.id, target, value, weight))
-
-    def _add_pair(self, row: int, event: Event, key: Key) -> None:
-        prediction, predicted = _split(event.prediction)
-        label, labelled = _split(event.label)
-        if predicted is not None and labelled is not None:
-            self._paired[len(self._pairs)] = (predicted, labelled)
-        weight = 1.0 if event.weight is None else event.weight
-        self._pairs.append((row, event.time, key, prediction, label, weight))
+            self.labels.vectors[row] = outputs
 
     def decoded(self, batch: Batch, record_times: Ints) -> Decoded:
         """The columns; `record_times` is int64[n] over the whole batch."""
         offsets = np.asarray(batch.offsets, dtype=np.int64)
-        rows, times, ids, keys, values, weights = _turn(self.predictions, 6)
+        predictions = self._predictions(offsets, record_times)
+        labels = self._labels(offsets, record_times)
+        return Decoded(predictions, labels, self._pairs(record_times), self.rejections, self._kinds())
+
+    def _predictions(self, offsets: Ints, record_times: Ints) -> Predictions:
+        rows, times, ids, keys, values, weights = self.predictions.columns()
         at = _ints(rows)
-        predictions = Predictions(
+        return Predictions(
             rows=at,
             offsets=offsets[at],
             times=_ints(times),
@@ -100,12 +131,14 @@ class Columns:
             ids=list(ids),
             keys=list(keys),
             values=_floats(values),
-            vectors=self._predicted,
+            vectors=self.predictions.vectors_at(at),
             weights=_floats(weights),
         )
-        rows, times, ids, targets, values, weights = _turn(self.labels, 6)
+
+    def _labels(self, offsets: Ints, record_times: Ints) -> Labels:
+        rows, times, ids, targets, values, weights = self.labels.columns()
         at = _ints(rows)
-        labels = Labels(
+        return Labels(
             rows=at,
             offsets=offsets[at],
             times=_ints(times),
@@ -113,13 +146,12 @@ class Columns:
             ids=list(ids),
             targets=list(targets),
             values=_floats(values),
-            vectors=self._labelled,
+            vectors=self.labels.vectors_at(at),
             weights=_floats(weights),
         )
-        return Decoded(predictions, labels, self._whole(record_times), self.rejections, self._kinds())
 
-    def _whole(self, record_times: Ints) -> Pairs:
-        rows, times, keys, predictions, labels, weights = _turn(self._pairs, 6)
+    def _pairs(self, record_times: Ints) -> Pairs:
+        rows, times, keys, predictions, labels, weights = self.pairs.columns()
         at = _ints(rows)
         return Pairs(
             rows=at,
@@ -128,7 +160,7 @@ class Columns:
             keys=list(keys),
             predictions=_floats(predictions),
             labels=_floats(labels),
-            vectors=self._paired,
+            vectors=self.pairs.vectors_at(at),
             weights=_floats(weights),
         )
 
@@ -136,7 +168,7 @@ class Columns:
         return {
             Kind.PREDICTION: len(self.predictions) - self._joined_pairs,
             Kind.LABEL: len(self.labels) - self._joined_pairs,
-            Kind.PAIR: len(self._pairs) + self._joined_pairs,
+            Kind.PAIR: len(self.pairs) + self._joined_pairs,
             Kind.TOMBSTONE: self.tombstones,
             Kind.REJECTED: len(self.rejections),
         }
@@ -144,19 +176,13 @@ class Columns:
 
 def _split(value: Value | None) -> tuple[float, Floats | None]:
     """A number and None, or NaN and the outputs of a vector."""
-    if isinstance(value, list):
-        return NAN, np.array(value, dtype=np.float64)
-    assert value is not None
-    return value, None
+    assert value is not None  # or there would be no such event
+    return (value, None) if isinstance(value, float) else (NAN, value)
 
 
-def _turn(rows: Sequence[tuple[Any, ...]], width: int) -> Sequence[Sequence[Any]]:
-    return list(zip(*rows, strict=True)) if rows else [()] * width
+def _ints(values: Column) -> Ints:
+    return np.asarray(values, dtype=np.int64)
 
 
-def _ints(values: Sequence[int]) -> Ints:
-    return np.array(values, dtype=np.int64)
-
-
-def _floats(values: Sequence[float]) -> Floats:
-    return np.array(values, dtype=np.float64)
+def _floats(values: Column) -> Floats:
+    return np.asarray(values, dtype=np.float64)

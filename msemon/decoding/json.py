@@ -11,19 +11,20 @@ import msgspec
 import numpy as np
 from msgspec.structs import astuple
 
-from msemon.decoding.columns import NAN, Columns
-from msemon.decoding.fields import Fields, Layout
-from msemon.decoding.judge import LARGEST, Judge
+from msemon.decoding.columns import Columns
+from msemon.decoding.fields import NAMES, Fields, Layout
+from msemon.decoding.judge import Judge
+from msemon.decoding.quick import take_plain
 from msemon.decoding.text import SHORTEST_LIMIT, Keys
-from msemon.decoding.times import from_number, from_text, record_times
+from msemon.decoding.times import record_times
 from msemon.events import Batch, Decoded, Reason
 
 _TEXT: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # possessive: linear, also where a quote is not closed
 _NOT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _DIGITS_READ: Final = 400  # of an integer; one with more is beyond any float, and reading it takes quadratic time
 _BEYOND: Final = 10**_DIGITS_READ
-_PLAIN_INTEGER: Final = 2**63  # larger ones are judged with care
 _MAY_FAIL: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+NOTHING: Final[tuple[Any, ...]] = (None,) * len(NAMES)
 
 
 class JsonDecoder:
@@ -65,7 +66,6 @@ class JsonDecoder:
             raise ValueError(f"label_length must be at least {SHORTEST_LIMIT}, for a cut value's `~` and 8 digits")
         self._layout = Layout(fields, segment_keys)
         self._max_future_us = max_future_us
-        self._label_length = label_length
         self._message_bytes = message_bytes
         self._json_depth = json_depth
         self._keys = Keys(len(self._layout.segment_keys), label_length)
@@ -78,39 +78,31 @@ class JsonDecoder:
         Every record is counted in exactly one kind; every rejected one has one entry in `rejections`.
         """
         claimed, horizon, kept = record_times(batch.timestamps_ms, wall_us, self._max_future_us)
-        columns = Columns(self._keys, self._label_length)
-        self._read(batch.values, claimed.tolist(), horizon.tolist(), columns)
+        columns = Columns(self._keys)
+        records = self._parsed(batch.values)
+        rest: Sequence[int] = range(len(records))
+        if self._layout.quick is not None and len(records) > 0:
+            rest = np.flatnonzero(~take_plain(records, self._keys, claimed, horizon, columns)).tolist()
+        for row in rest:
+            self._add(row, batch.values[row], records[row], int(claimed[row]), int(horizon[row]), columns)
         return columns.decoded(batch, kept)
 
-    def _read(
-        self, values: Sequence[bytes | None], claimed: Sequence[int], horizon: Sequence[int], columns: Columns
-    ) -> None:
-        quick = self._layout.quick
-        if quick is None or not values:
-            for row, value in enumerate(values):
-                self._add_carefully(row, value, claimed[row], horizon[row], columns)
-            return
-        decode, fields_of = quick
-        known, predictions, labels = self._keys.known, columns.predictions, columns.labels
-        for row, (value, plain, latest) in enumerate(zip(values, self._plain(values), horizon, strict=True)):
+    def _parsed(self, values: Sequence[bytes | None]) -> list[tuple[Any, ...]]:
+        """The fields of each value in the order of `NAMES`; `NOTHING` for those that need care."""
+        if self._layout.quick is None or not values:
+            return [NOTHING] * len(values)
+        decode, fields_of = self._layout.quick
+        candidates = [value if value and fits else b"" for value, fits in zip(values, self._fit(values), strict=True)]
+        parsed: list[tuple[Any, ...]] = []
+        left = map(fields_of, map(decode, candidates))
+        while len(parsed) < len(values):
             try:
-                ident, ts, prediction, label, weight, model, version, segments = fields_of(decode(value if plain else b""))
+                parsed.extend(left)  # what came before an error stays, and the iterator goes on behind it
             except _MAY_FAIL:
-                self._add_carefully(row, value, claimed[row], latest, columns)
-                continue
-            if type(ts) is int and _MILLISECONDS_FROM <= ts < _MILLISECONDS_TO:
-                time = ts * 1_000
-            else:
-                time = claimed[row] if ts is None else _time(ts)
-            if segments is not None:
-                segments = astuple(segments)
-            if 0 < time <= latest and type(ident) is str and ident and (weight is None or 0 <= weight <= LARGEST):
-                if label is None and type(prediction) is float and -LARGEST <= prediction <= LARGEST:
-                    key = known.get(raw_key(model, version, segments))
-                    if key is not None:
-                        predictions.append((row, time, ident.encode(), key, prediction, 1.0 if weight is None else weight))
-                        continue
-    def _plain(self, values: Sequence[bytes | None]) -> Sequence[bool]:
+                parsed.append(NOTHING)
+        return parsed
+
+    def _fit(self, values: Sequence[bytes | None]) -> Sequence[bool]:
         """Which values are fit for the quick way: there, in UTF-8, not too large, surely not nested too deep.
 
         UTF-8 is looked at here because msgspec does not in what it skips. All at once for the usual batch: counting
@@ -126,15 +118,19 @@ class JsonDecoder:
             fit &= np.fromiter((_text(value) is not None for value in present), dtype=np.bool_, count=len(present))
         return cast("list[bool]", fit.tolist())
 
-    def _add_carefully(self, row: int, value: bytes | None, claimed: int, horizon: int, columns: Columns) -> None:
+    def _add(
+        self, row: int, value: bytes | None, fields: tuple[Any, ...], claimed: int, horizon: int, columns: Columns
+    ) -> None:
+        """Judges one record, from its fields where it was parsed and else from its bytes."""
         if value is None:
             columns.tombstones += 1
             return
+        found = self._find(value) if fields is NOTHING else _judgeable(fields)
+        columns.take(row, found if isinstance(found, Reason) else self._judge.judge(found, claimed, horizon))
+
+    def _find(self, value: bytes) -> Fields | Reason:
         document = self._parse(value)
-        if isinstance(document, Reason):
-            columns.take(row, document)
-        else:
-            columns.take(row, self._judge.judge(self._layout.find(document), claimed, horizon))
+        return document if isinstance(document, Reason) else self._layout.find(document)
 
     def _parse(self, value: bytes) -> dict[str, Any] | Reason:
         """The object in a message, of plain Python values; numbers not finite or too long stay recognisable."""
@@ -156,6 +152,12 @@ class JsonDecoder:
         brackets = np.frombuffer(_TEXT.sub(b"", value).translate(None, _NOT_BRACKETS), dtype=np.uint8)
         steps = np.where((brackets | 0x20) == ord("{"), 1, -1)
         return len(brackets) > 0 and int(np.cumsum(steps).max()) > self._json_depth
+
+
+def _judgeable(fields: tuple[Any, ...]) -> Fields:
+    """Fields as the judge takes them: segments as a tuple, not a struct."""
+    found = Fields._make(fields)
+    return found if found.segments is None else found._replace(segments=astuple(found.segments))
 
 
 def _text(value: bytes) -> str | None:

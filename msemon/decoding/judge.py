@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
+
 from msemon.decoding.fields import WRONG, Fields
 from msemon.decoding.text import Raw
 from msemon.decoding.times import from_number, from_text
-from msemon.events import Reason
+from msemon.events import Floats, Reason
 
 LARGEST: Final = 1e75
 """No number may be larger in size: its square, times a weight and added up, must stay finite."""
@@ -25,7 +27,7 @@ PRECEDENCE: Final = (
 )
 """Which reason is given where several hold: the first of these."""
 
-Value = float | list[float]
+Value = float | Floats
 
 
 @dataclass(slots=True)
@@ -82,14 +84,10 @@ class Judge:
     def _value(self, value: Any, wrong: set[Reason]) -> Value | None:
         if not isinstance(value, list):
             return _number(value, wrong)
-        if not value:
-            wrong.add(Reason.WRONG_TYPE)
         if len(value) > self._vector_length:
             wrong.add(Reason.OVERSIZED)
             return None
-        if None in value:
-            wrong.add(Reason.WRONG_TYPE)
-        return [_number(each, wrong) or 0.0 for each in value]
+        return _outputs(value, wrong)
 
 
 def _complete(fields: Fields) -> bool:
@@ -101,7 +99,7 @@ def _complete(fields: Fields) -> bool:
 
 def _size(value: Value) -> int:
     """Outputs of a vector; 0 for a number, so that it never matches a list."""
-    return len(value) if isinstance(value, list) else 0
+    return 0 if isinstance(value, float) else len(value)
 
 
 def _number(value: Any, wrong: set[Reason]) -> float | None:
@@ -118,6 +116,20 @@ def _number(value: Any, wrong: set[Reason]) -> float | None:
         wrong.add(Reason.NOT_FINITE)
         return None
     return number
+
+
+def _outputs(value: list[Any], wrong: set[Reason]) -> Floats | None:
+    if not value or not set(map(type, value)) <= {float, int}:
+        wrong.add(Reason.WRONG_TYPE)
+        return None
+    try:
+        outputs = np.array(value, dtype=np.float64)
+    except OverflowError:
+        outputs = np.array([np.inf])
+    if not (np.abs(outputs) <= LARGEST).all():
+        wrong.add(Reason.NOT_FINITE)
+        return None
+    return outputs
 
 
 def _integer(value: Any, wrong: set[Reason]) -> int | None:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 from hashlib import blake2b
+from typing import Any
 
-from msemon.events import Key
+from msemon.events import Key, Target
 
 NONE = "__none__"
 """What a segment key that is missing or null compares as; no user value can be equal to it."""
+
+ANYONE: Target = (None, None)
+"""Whom a label answers that names neither model nor version."""
 
 SHORTEST_LIMIT = 9
 """A cut value ends in `~` and eight digits, so a limit below this can't be kept."""
 
 Raw = str | int | None
 """A segment value as it stands in a message: text, integer or boolean (which is an int), or nothing."""
+
+RawKey = tuple[Any, ...]
 
 _REPLACEMENT = "\ufffd"
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -34,7 +40,7 @@ def clean(text: str, limit: int) -> str:
     >>> clean("__none__", 128)
     '___none__'
     >>> clean("x" * 20, 12)
-    'xxx~9372c8ab'
+    'xxx~111cb193'
     """
     safe = _UNSAFE.sub(_REPLACEMENT, text)
     if safe.startswith("__"):
@@ -51,43 +57,66 @@ def segment_text(value: Raw, limit: int) -> str:
     >>> segment_text(True, 128), segment_text(1, 128), segment_text(None, 128)
     ('true', '1', '__none__')
     """
-    return NONE if value is None else clean(_plain(value), limit)
-
-
-def _plain(value: str | int) -> str:
+    if value is None:
+        return NONE
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value)
+    return clean(str(value), limit)
 
 
 class Keys:
     """Clean keys for raw (model, version, segment values), found again in a bounded dict.
 
-    Equal keys are one object while cached, so that what is kept of them downstream costs one pointer.
+    Equal keys are one object while cached, so that what is kept of them downstream costs one pointer. `known` (by what
+    `raw_key` gives) and `targets` (by model and version) may be read directly: only what was asked for once is there.
     """
 
     def __init__(self, segments: int, limit: int) -> None:
         self._limit = limit
         self._nothing: tuple[Raw, ...] = (None,) * segments
-        self.known: dict[tuple[str, str | int | None, tuple[Raw, ...] | None], Key] = {}
+        self.known: dict[RawKey, Key] = {}
+        self.targets: dict[tuple[str | None, str | int | None], Target] = {}
 
     def key(self, model: str, version: str | int | None, segments: tuple[Raw, ...] | None) -> Key:
         """The key of a model, a version (None: "") and its segment values (None: an event without any)."""
-        known = self.known.get((model, version, segments))
-        return self._make(model, version, segments) if known is None else known
+        raw = raw_key(model, version, segments)
+        key = self.known.get(raw)
+        if key is None:
+            key = self._make(model, version, self._nothing if segments is None else segments)
+            if (
+                len(model) + sum(len(each) for each in (version, *(segments or ())) if isinstance(each, str))
+                <= _CACHED_LENGTH
+            ):
+                if len(self.known) >= _CACHED_KEYS:
+                    self.known.clear()
+                self.known[raw] = key
+        return key
 
-    def _make(self, model: str, version: str | int | None, segments: tuple[Raw, ...] | None) -> Key:
-        values = self._nothing if segments is None else segments
-        if any(not isinstance(value, str) and value in (0, 1) for value in values):
-            # In a dict True equals 1 and False equals 0, but as segments they are "true" and "1": cached as text only.
-            return self.key(model, version, tuple(None if value is None else _plain(value) for value in values))
-        key = (
+    def target(self, model: str | None, version: str | int | None) -> Target:
+        """Whom a label answers, by clean names: None is any."""
+        target = self.targets.get((model, version))
+        if target is None:
+            target = (
+                None if model is None else clean(model, self._limit),
+                None if version is None else clean(str(version), self._limit),
+            )
+            if len(model or "") + len(str(version)) <= _CACHED_LENGTH:
+                if len(self.targets) >= _CACHED_KEYS:
+                    self.targets.clear()
+                self.targets[model, version] = target
+        return target
+
+    def _make(self, model: str, version: str | int | None, segments: tuple[Raw, ...]) -> Key:
+        return (
             clean(model, self._limit),
             "" if version is None else clean(str(version), self._limit),
-            *[segment_text(value, self._limit) for value in values],
+            *[segment_text(value, self._limit) for value in segments],
         )
-        if len(model) + sum(len(value) for value in (version, *values) if isinstance(value, str)) <= _CACHED_LENGTH:
-            if len(self.known) >= _CACHED_KEYS:
-                self.known.clear()
-            self.known[model, version, segments] = key
-        return key
+
+
+def raw_key(model: str, version: str | int | None, segments: tuple[Raw, ...] | None) -> RawKey:
+    """What a key is cached by. Booleans bring their types along: True equals 1 in a dict, but not as a segment."""
+    if segments is None:
+        return (model, version)
+    kinds = tuple(map(type, segments))
+    return (model, version, segments, kinds) if bool in kinds else (model, version, segments)

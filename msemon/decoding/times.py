@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from msemon.events import Ints
+from msemon.events import Floats, Ints
 
 _SECONDS_BELOW, _MILLISECONDS_BELOW, _MICROSECONDS_BELOW = 10**11, 10**14, 10**17
 _RFC_3339 = re.compile(
@@ -41,6 +41,19 @@ def from_number(ts: float) -> int:
     else:
         scaled = ts / 1_000
     return scaled if isinstance(scaled, int) else round(scaled)
+
+
+def from_numbers(ts: Ints | Floats) -> Ints:
+    """As `from_number` for each of an array: int64, or float64 from 0 to below 1e17."""
+    whole = ts.dtype == np.int64
+    scaled = np.where(
+        ts < _SECONDS_BELOW,
+        np.minimum(ts, _SECONDS_BELOW) * 1_000_000,
+        np.where(ts < _MILLISECONDS_BELOW, np.minimum(ts, _MILLISECONDS_BELOW) * 1_000, ts),
+    )
+    if not whole:
+        return np.rint(scaled).astype(np.int64)
+    return np.where(ts < _MICROSECONDS_BELOW, scaled, ts // 1_000)
 
 
 def from_text(text: str) -> int:

@@ -104,7 +104,7 @@ def render(shown: Sequence[Row], names: tuple[str, str], span_s: float) -> RichT
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,
-        caption=f"now: over the last {span_s:.0f} s, from the counters, as Prometheus' rate() would tell it",
+        caption=f"now: over the last {span_s:.0f} s, from the counters (in Prometheus: rate())",
         caption_justify="left",
     )
     for heading in ("model", "segment"):

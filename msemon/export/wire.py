@@ -60,17 +60,23 @@ def read_request(peer: socket.socket, deadline: float) -> Request | None:
     while b"\r\n\r\n" not in head:
         if len(head) > HEAD_BYTES:
             raise Refused(431 if b"\r\n" in head else 414)
-        peer.settimeout(max(deadline - time.monotonic(), 0.001))
         try:
+            _allow(peer, deadline)
             piece = peer.recv(4096)
         except TimeoutError:
             raise Refused(408) from None
         if not piece:
             return None
         head += piece
-        if time.monotonic() > deadline:  # else a byte before each timeout would buy another one
-            raise Refused(408)
     return parse_head(head[: head.index(b"\r\n\r\n")])
+
+
+def _allow(peer: socket.socket, deadline: float) -> None:
+    """Give the next call on the socket what is left. Raises TimeoutError where nothing is: no byte buys more time."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    peer.settimeout(left)
 
 
 def parse_head(head: bytes) -> Request:
@@ -127,10 +133,7 @@ def write_response(peer: socket.socket, response: Response, with_body: bool, dea
 def _send(peer: socket.socket, body: bytes, deadline: float) -> None:
     rest = memoryview(body)
     while rest:  # TLS sockets give `sendall` no deadline over the whole
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        peer.settimeout(left)
+        _allow(peer, deadline)
         rest = rest[peer.send(rest[:_PIECE]) :]
 
 
@@ -139,8 +142,8 @@ def let_read(peer: socket.socket, deadline: float) -> None:
     with contextlib.suppress(OSError):
         peer.shutdown(socket.SHUT_WR)
         taken = 0
-        while taken < 4 * HEAD_BYTES and time.monotonic() < deadline:
-            peer.settimeout(max(deadline - time.monotonic(), 0.001))
+        while taken < 4 * HEAD_BYTES:
+            _allow(peer, deadline)
             piece = peer.recv(4096)
             if not piece:
                 return

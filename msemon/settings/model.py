@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -23,12 +21,16 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from msemon.settings.names import EVENT_FIELDS, MODEL_METRICS, SEGMENT_METRICS
 from msemon.settings.values import (
     Address,
     Begin,
     Count,
     Duration,
     FieldPath,
+    File,
+    MaybeText,
+    NotYet,
     Number,
     PositiveSpan,
     Servers,
@@ -37,28 +39,11 @@ from msemon.settings.values import (
     Text,
     Unset,
     distinct,
+    later,
     path_names,
 )
 
 MAX_PANES = 1_000
-
-EVENT_FIELDS = ("id", "model", "version", "prediction", "label", "ts", "weight", "segments")
-
-SEGMENT_METRICS = (
-    "mse", "rmse", "mae", "bias", "r2", "mse_standard_error", "rmse_lower", "rmse_upper", "max_absolute_error",
-    "window_pairs", "window_weight", "window_squared_error", "window_absolute_error", "window_error",
-    "pairs_total", "weight_total", "squared_error_total", "absolute_error_total", "overprediction_total",
-    "underprediction_total", "baseline_mse", "baseline_upper_mse", "baseline_pairs",
-    "drift_evidence", "drift_threshold", "drift_active", "drift_alarms_total",
-)  # fmt: skip
-"""Families that stand per model and again per segment, without `msemon_` and `msemon_segment_`."""
-
-MODEL_METRICS = (
-    *SEGMENT_METRICS,
-    "window_predictions", "window_labelled", "lifetime_pairs", "lifetime_weight", "lifetime_squared_error",
-    "label_delay_seconds", "last_pair_timestamp_seconds", "stream_timestamp_seconds",
-    "series", "series_limit", "series_folded_total",
-)  # fmt: skip
 
 CLIENT_OWN = frozenset({
     "bootstrap_servers", "group_id", "group_instance_id", "security_protocol", "sasl_mechanism",
@@ -83,35 +68,6 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
 
 
-def _later(*values: str) -> AfterValidator:
-    """Refuses values that the contract names but whose function is not in this version."""
-
-    def check(value: Any) -> Any:
-        if value in values:
-            raise ValueError(f'"{value}" is not in this version')
-        return value
-
-    return AfterValidator(check)
-
-
-def _never(value: object) -> None:
-    if value is not None:
-        raise ValueError("this setting is not in this version: leave it out")
-
-
-NotYet = Annotated[str | None, Unset, BeforeValidator(_never)]
-
-
-def _file(path: str | None) -> str | None:
-    if path is not None and not Path(path).is_file():
-        raise ValueError("expected a file that exists")
-    return path
-
-
-File = Annotated[str | None, Unset, AfterValidator(_file)]
-MaybeText = Annotated[str | None, Unset]
-
-
 class KafkaSettings(Section):
     """The brokers, the topics and the client."""
 
@@ -121,14 +77,14 @@ class KafkaSettings(Section):
     """Topics to read, any number; what an event is follows from its content."""
     group_id: Text = "msemon"
     """Consumer group; replicas of one monitor share it."""
-    client: Annotated[Literal["kafka-python", "librdkafka"], _later("librdkafka")] = "kafka-python"
+    client: Annotated[Literal["kafka-python", "librdkafka"], later("librdkafka")] = "kafka-python"
     """Kafka client library; librdkafka is not in this version."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """How to speak to the brokers."""
     sasl_mechanism: Annotated[
         Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER", "AWS_MSK_IAM"] | None,
         Unset,
-        _later("GSSAPI", "OAUTHBEARER", "AWS_MSK_IAM"),
+        later("GSSAPI", "OAUTHBEARER", "AWS_MSK_IAM"),
     ] = None
     """PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; others are not in this version."""
     sasl_username: MaybeText = None
@@ -195,7 +151,7 @@ class KafkaSettings(Section):
 class FormatSettings(Section):
     """How bytes become events."""
 
-    encoding: Annotated[Literal["json", "avro", "protobuf"], _later("avro", "protobuf")] = "json"
+    encoding: Annotated[Literal["json", "avro", "protobuf"], later("avro", "protobuf")] = "json"
     """How messages are encoded; avro and protobuf are not in this version."""
     schema_registry_url: NotYet = None
     """Not in this version."""
@@ -302,7 +258,7 @@ class DriftSettings(Section):
 class StateSettings(Section):
     """Where state is kept between runs."""
 
-    store: Annotated[Literal["sqlite", "kafka", "none"], _later("kafka")] = "sqlite"
+    store: Annotated[Literal["sqlite", "kafka", "none"], later("kafka")] = "sqlite"
     """Where state is kept: sqlite or none; kafka is not in this version."""
     path: Text = "./msemon-state"
     """Directory of the sqlite store."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator
@@ -186,6 +187,28 @@ def distinct(values: list[Any], what: str) -> None:
         raise ValueError(f"expected each {what} once; {names} is repeated")
 
 
+def later(*values: str) -> AfterValidator:
+    """Refuses values that the contract names but whose function is not in this version."""
+
+    def check(value: Any) -> Any:
+        if value in values:
+            raise ValueError(f'"{value}" is not in this version')
+        return value
+
+    return AfterValidator(check)
+
+
+def _never(value: object) -> None:
+    if value is not None:
+        raise ValueError("this setting is not in this version: leave it out")
+
+
+def _file(path: str | None) -> str | None:
+    if path is not None and not Path(path).is_file():
+        raise ValueError("expected a file that exists")
+    return path
+
+
 Span = Annotated[Duration, PlainValidator(duration), PlainSerializer(lambda value: value.name)]
 PositiveSpan = Annotated[Span, AfterValidator(_positive)]
 Begin = Annotated[Start, PlainValidator(start), PlainSerializer(lambda value: value.text)]
@@ -197,3 +220,6 @@ Count = Annotated[int, BeforeValidator(_not_a_bool), Field(gt=0)]
 Number = Annotated[float, BeforeValidator(_not_a_bool), Field(allow_inf_nan=False)]
 Unset = BeforeValidator(_none_if_empty)
 """An optional setting: empty text is "none", so that a later layer can take back what an earlier one set."""
+NotYet = Annotated[str | None, BeforeValidator(_never), Unset]  # Unset goes first: pydantic begins at the right
+File = Annotated[str | None, Unset, AfterValidator(_file)]
+MaybeText = Annotated[str | None, Unset]

@@ -12,7 +12,7 @@ import pytest
 from msemon import check
 from msemon.settings import load
 from support.brokers import admin
-from support.topics import Record, create_topics, produce, unique
+from support.topics import Record, create_topics, produce, transaction, unique
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +67,16 @@ def test_only_the_last_records(kafka: str) -> None:
     assert "1,000 records sampled" in text
     assert "new" in text
     assert "old" not in text
+
+
+def test_an_aborted_transaction_is_no_sample(kafka: str) -> None:
+    """What was never committed is not sampled, and does not hold the check up."""
+    topic = unique("check-aborted")
+    create_topics(kafka, {topic: 1})
+    transaction(kafka, topic, records({"id": "a", "model": "aborted", "prediction": 1}), commit=False)
+    code, text = checked(kafka, topic)
+    assert code == 0, text
+    assert f"{topic}: 1 partition, 0 records sampled: empty" in text
 
 
 def test_empty_and_missing_topics(broker: str) -> None:

@@ -16,7 +16,7 @@ from support.topics import create_topics, unique
 def letter(value: bytes) -> Batch:
     return Batch(
         topic="labels", partition=3, offsets=[41], timestamps_ms=[0], values=[value], next_offset=42, size=len(value),
-        origin=lambda _: (b"the key", [("trace", b"t"), ("empty", b"")]),
+        origin=lambda _: (b"the key", [("trace", b"t"), ("empty", None)]),
     )  # fmt: skip
 
 

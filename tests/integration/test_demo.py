@@ -52,6 +52,7 @@ class Demo:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 cwd=ROOT,
+                env={**os.environ, "TMPDIR": str(output.parent)},  # one that is killed leaves its broker's log
             )
 
     def text(self) -> str:
@@ -120,13 +121,15 @@ def test_all_models_have_numbers_within_15_seconds_and_nothing_is_left_when_the_
 
 def test_ctrl_c_ends_every_part_and_exits_with_0(tmp_path: Path) -> None:
     with demo(tmp_path / "out", "--port", "0") as running:
-        wait_until(lambda: running.url() is not None, FIRST_NUMBERS_S, "the address")
+        wait_until(running.models_with_numbers, FIRST_NUMBERS_S, "numbers", every_s=0.2)
         children = running.children()
-        assert children
+        assert len(children) == 2
         os.killpg(running.process.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
         assert running.process.wait(END_S) == 0, running.text()
         assert gone(children)
-    assert "Traceback" not in running.text()
+    text = running.text()
+    assert "Traceback" not in text
+    assert "RMSE 5m" in text  # the last table, although no ten seconds have passed
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent was killed")
@@ -135,7 +138,12 @@ def test_no_part_outlives_a_killed_demo(tmp_path: Path) -> None:
         wait_until(lambda: len(running.children()) == 2, FIRST_NUMBERS_S, "broker and fleet")
         children = running.children()
         running.process.kill()
-        wait_until(lambda: gone(children), 5.0, "broker and fleet to end")
+        try:
+            wait_until(lambda: gone(children), 5.0, "broker and fleet to end")
+        finally:
+            for child in children:
+                if not gone([child]):
+                    child.kill()
 
 
 def test_a_port_that_is_taken_and_asked_for_is_a_failure_that_says_so(tmp_path: Path) -> None:
@@ -201,6 +209,12 @@ def test_the_broker_ends_with_its_block_and_leaves_no_log() -> None:
         assert "listening" in log.read_text()
     assert gone([process])
     assert not log.exists()
+
+
+def test_a_terminals_ctrl_c_does_not_reach_the_broker() -> None:
+    with EmbeddedBroker() as broker:
+        assert broker.pid is not None
+        assert os.getsid(broker.pid) == broker.pid != os.getsid(0)
 
 
 def test_a_broker_that_ended_by_itself_leaves_its_log() -> None:

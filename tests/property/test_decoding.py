@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from support.decoding import WALL_US, assert_accounted, batch, careful, decode, decoder, plain
 
 NUMBERS = st.one_of(
@@ -17,9 +18,13 @@ NUMBERS = st.one_of(
     st.floats(1e8, 1e19),
     st.sampled_from([1e75, -1e75, 1.0000000000000002e75, 10**75, 10**76, 2**63, 2**63 - 1, -(2**63), 2**64, 10**400]),
 )
-TEXTS = st.one_of(st.text(st.characters(), max_size=20), st.sampled_from(["", "__none__", "de", "2024-11-22T07:03:20.5Z", "x" * 200]))
+TEXTS = st.one_of(
+    st.text(st.characters(), max_size=20), st.sampled_from(["", "__none__", "de", "2024-11-22T07:03:20.5Z", "x" * 200])
+)
 ATOMS = st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS)
-ANY = st.recursive(ATOMS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4), max_leaves=8)
+ANY = st.recursive(
+    ATOMS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4), max_leaves=8
+)
 NAMES = ["id", "model", "version", "ts", "prediction", "label", "weight", "segments", "request", "unknown"]
 SEGMENTS = st.dictionaries(st.sampled_from(["country", "tier", "other"]), ATOMS, max_size=3)
 LIKELY = {
@@ -31,7 +36,9 @@ LIKELY = {
     "label": NUMBERS | st.lists(NUMBERS, max_size=4),
     "weight": NUMBERS,
     "segments": SEGMENTS,
-    "request": st.dictionaries(st.sampled_from(["id", "meta"]), ATOMS | st.dictionaries(st.just("model"), ATOMS), max_size=2),
+    "request": st.dictionaries(
+        st.sampled_from(["id", "meta"]), ATOMS | st.dictionaries(st.just("model"), ATOMS), max_size=2
+    ),
     "unknown": ANY,
 }
 EVENTS = st.fixed_dictionaries({}, optional={name: st.one_of(LIKELY[name], LIKELY[name], ANY) for name in NAMES})
@@ -48,9 +55,12 @@ def test_both_ways_agree_on_any_json(events: list[tuple[dict[str, Any], bool, in
 
 
 PIECES = st.sampled_from(
-    [b"{", b"}", b"[", b"]", b",", b":", b'"', b'"id"', b'"label":1', b'"id":1,"label":2', b"\\", b"\\u", b"d800", b"\xff", b"\xc3\xbc"]
-    + [b"NaN", b"-", b"0", b"1e5", b".", b" ", b"\n", b"\x00", b"true", b"null", b"\xef\xbb\xbf", b'{"id":"a","label":', b'"x":']
-)
+    [
+        b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\\u", b"d800", b"\xff", b"\xc3\xbc", b"\xef\xbb\xbf",
+        b"NaN", b"-", b"0", b"1e5", b".", b" ", b"\n", b"\x00", b"true", b"null",
+        b'"id"', b'"label":1', b'"id":1,"label":2', b'{"id":"a","label":', b'"x":',
+    ]
+)  # fmt: skip
 
 
 @given(st.lists(st.none() | st.binary(max_size=40) | st.lists(PIECES, max_size=12).map(b"".join), max_size=8))

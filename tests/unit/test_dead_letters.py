@@ -49,6 +49,7 @@ class FakeProducer:
         return self.futures[-1]
 
     def close(self, timeout: float) -> None:
+        assert timeout > 0
         self.closed = True
 
 
@@ -83,7 +84,7 @@ def test_a_letter_is_the_record_as_it_came_with_why_and_where(mail):
     assert (letter["value"], letter["key"]) == (b"\xffbad", b"key1")
     assert letter["headers"] == [
         ("trace", b"t1"),
-        ("none", None),
+        ("none", b""),
         ("msemon-reason", b"malformed"),
         ("msemon-topic", b"labels"),
         ("msemon-partition", b"3"),

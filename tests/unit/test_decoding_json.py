@@ -135,7 +135,15 @@ def test_an_empty_batch() -> None:
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [(1, b"1"), ("1", b"1"), (-5, b"-5"), (2**70, str(2**70).encode()), ("zü", "zü".encode()), (" ", b" "), ("a\x00b", b"a\x00b")],
+    [
+        (1, b"1"),
+        ("1", b"1"),
+        (-5, b"-5"),
+        (2**70, str(2**70).encode()),
+        ("zü", "zü".encode()),
+        (" ", b" "),
+        ("a\x00b", b"a\x00b"),
+    ],
 )
 def test_ids(given: Any, expected: bytes) -> None:
     """Text or an integer's decimal text; any character may be in it."""
@@ -168,7 +176,21 @@ def test_wrong_types(field: str, value: Any) -> None:
     assert reason(PREDICTION | {field: value}) is Reason.WRONG_TYPE
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1.1e75", "-1.1e75", "1" * 77, "1" * 5_000, "-" + "9" * 100_000])
+@pytest.mark.parametrize(
+    "number",
+    [
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "1e400",
+        "-1e400",
+        "1.1e75",
+        "-1.1e75",
+        "1" * 77,
+        "1" * 5_000,
+        "-" + "9" * 100_000,
+    ],
+)
 @pytest.mark.parametrize("field", ["prediction", "weight", "ts", "label"])
 def test_numbers_that_are_not_finite_or_too_large(field: str, number: str) -> None:
     """The tokens JSON does not have, overflow, anything beyond 1e75, thousands of digits."""
@@ -180,7 +202,9 @@ def test_numbers_that_are_not_finite_or_too_large(field: str, number: str) -> No
 
 
 @pytest.mark.parametrize("number", ["1" * 77, "-" + "1" * 5_000])
-@pytest.mark.parametrize("message", ['{"id":%s,"label":1}', '{"id":1,"label":1,"version":%s}', '{"id":1,"label":[2,%s]}'])
+@pytest.mark.parametrize(
+    "message", ['{"id":%s,"label":1}', '{"id":1,"label":1,"version":%s}', '{"id":1,"label":[2,%s]}']
+)
 def test_huge_numbers_elsewhere(message: str, number: str) -> None:
     """Any number that is looked at is held to 1e75: ids, versions, outputs."""
     assert reason((message % number).encode()) is Reason.NOT_FINITE
@@ -208,7 +232,9 @@ def test_null_is_absent() -> None:
     nothing = dict.fromkeys(("version", "weight", "segments", "label"))
     assert decode(PREDICTION | nothing | {"ts": None}).predictions.keys == [("m", "", "__none__", "__none__")]
     assert decode(LABEL | {"prediction": None, "model": None}).labels.targets == [None]
-    assert decode(PREDICTION | {"segments": {"country": None, "tier": ""}}).predictions.keys == [("m", "", "__none__", "")]
+    assert decode(PREDICTION | {"segments": {"country": None, "tier": ""}}).predictions.keys == [
+        ("m", "", "__none__", "")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -253,9 +279,15 @@ def test_negative_weights(message: dict[str, Any]) -> None:
     assert reason(message | {"weight": 0}) is None
 
 
-@pytest.mark.parametrize("value", [b"", b" ", b"{", b"nul", b"{'id':1}", b'{"id":1,}', b'{"id":01}', b"{}{}", b'{"id":"a\nb","label":1}',
-    b'{"id":"\xff","label":1}', b'{"x":"\xff","id":1,"label":1}', b'{"\xff":1,"id":1,"label":1}', b"\xef\xbb\xbf{}", b"\x00",
-    '{"id":1,"label":1}'.encode("utf-16"), b'{"id":"\xed\xa0\x80","label":1}', b"[]", b"5", b"null", b'"text"', b'[{"id":1,"label":1}]'])  # fmt: skip
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"", b" ", b"{", b"nul", b"{'id':1}", b'{"id":1,}', b'{"id":01}', b"{}{}", b'{"id":"a\nb","label":1}', b"\x00",
+        b'{"id":"\xff","label":1}', b'{"x":"\xff","id":1,"label":1}', b'{"\xff":1,"id":1,"label":1}',
+        b"\xef\xbb\xbf{}", '{"id":1,"label":1}'.encode("utf-16"), b'{"id":"\xed\xa0\x80","label":1}',
+        b"[]", b"5", b"null", b'"text"', b'[{"id":1,"label":1}]',
+    ],
+)  # fmt: skip
 def test_malformed(value: bytes) -> None:
     """Not UTF-8, not JSON, or no object."""
     assert reason(value) is Reason.MALFORMED
@@ -263,7 +295,16 @@ def test_malformed(value: bytes) -> None:
 
 def test_one_invalid_message_does_not_touch_its_neighbours() -> None:
     """Messages that would make JSON together are judged each for itself."""
-    decoded = decode(b'{"id":1,"label":1', b"}", b'{"id":2,"label":1}', b'{"id":"\xc3', b'\xbc","label":1}', b"", b'{"id":3,"label":1}', b"")
+    decoded = decode(
+        b'{"id":1,"label":1',
+        b"}",
+        b'{"id":2,"label":1}',
+        b'{"id":"\xc3',
+        b'\xbc","label":1}',
+        b"",
+        b'{"id":3,"label":1}',
+        b"",
+    )
     assert decoded.labels.ids == [b"2", b"3"]
     assert decoded.rejections == [(row, Reason.MALFORMED) for row in (0, 1, 3, 4, 5, 7)]
 
@@ -310,7 +351,9 @@ def test_depth(opening: bytes) -> None:
     closing = b"]" if opening == b"[" else b"}"
 
     def nested(levels: int) -> bytes:
-        return b'{"id":1,"label":1,"x":' + opening * levels + (b"1" if opening != b"[" else b"") + closing * levels + b"}"
+        return (
+            b'{"id":1,"label":1,"x":' + opening * levels + (b"1" if opening != b"[" else b"") + closing * levels + b"}"
+        )
 
     assert reason(nested(31)) is None
     assert reason(nested(32)) is Reason.OVERSIZED

@@ -62,7 +62,9 @@ def test_rfc_3339_in_all_its_forms(text: str) -> None:
     assert from_text(text) == int(datetime(2024, 11, 22, 7, 3, 20, tzinfo=UTC).timestamp()) * SECOND
 
 
-@pytest.mark.parametrize(("fraction", "micros"), [("1", 100_000), ("12", 120_000), ("123456", 123_456), ("123456789", 123_456)])
+@pytest.mark.parametrize(
+    ("fraction", "micros"), [("1", 100_000), ("12", 120_000), ("123456", 123_456), ("123456789", 123_456)]
+)
 def test_fractions_are_cut_to_the_microsecond(fraction: str, micros: int) -> None:
     """Digits beyond the sixth do not round up."""
     assert from_text(f"1970-01-01T00:00:01.{fraction}Z") == SECOND + micros

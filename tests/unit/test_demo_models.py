@@ -9,7 +9,7 @@ import pytest
 
 from msemon.demo.models import COUNTRIES, DEVICES, MODELS, OUTPUTS, Model, segment_rmse
 
-DRAWS = 20_000
+DRAWS = 10_000
 BY_NAME = {model.name: model for model in MODELS}
 
 each_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)

@@ -14,6 +14,7 @@ from rich.console import Console
 from msemon.core.view import SeriesKey, View
 from msemon.demo import screen
 from msemon.demo.session import Failed, Session
+from msemon.demo.table import Recent
 from msemon.settings import Settings
 from msemon.settings.model import WindowSettings
 from support.views import view_of
@@ -79,7 +80,7 @@ def test_while_the_table_lives_log_lines_go_above_it_and_later_to_stderr_again()
     logging.getLogger().addHandler(handler)
     try:
         console = Console(file=io.StringIO(), force_terminal=True)
-        with screen.Screen(session(), console, screen.Recent(1.0)):
+        with screen.Screen(session(), console, Recent(1.0)):
             assert handler.stream is not sys.__stderr__
             assert handler.stream is sys.stderr
             during = handler.stream

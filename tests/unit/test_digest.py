@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from msemon.core.digest import LONGEST, Digester
+from msemon.core.digest import LONGEST, Digester, Digests
 
 
-def texts(digests):
+def texts(digests: Digests) -> list[bytes]:
     return [row.tobytes() for row in digests]
 
 

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import numpy as np
 
-from msemon.core.digest import Digester
+from msemon.core.digest import Digester, Digests
 from msemon.core.entries import BLOCK, DEAD, REMEMBERED, WAITING, Entries
+from msemon.core.index import Rows
+from msemon.core.moments import Mask
+from msemon.events import Floats, Ints
+
+Numbers = Sequence[int] | Ints
 
 DIGEST = Digester(b"key")
 
 
-def digests(names):
+def digests(names: Numbers) -> Digests:
     return DIGEST([b"%d" % n for n in names])
 
 
-def add(store, names, weight=None, width=0):
-    n = len(names)
-    names = np.asarray(names)
+def add(store: Entries, numbers: Numbers, weight: Sequence[float] | Floats | None = None, width: int = 0) -> Rows:
+    n = len(numbers)
+    names = np.asarray(numbers)
     return store.append(
-        digests(names), names * 2, names * 3, names / 4, np.ones(n) if weight is None else np.asarray(weight, float),
+        digests(numbers), names * 2, names * 3, names / 4, np.ones(n) if weight is None else np.asarray(weight, float),
         names % 7, np.full(n, width), np.full(n, WAITING, np.uint8), names * 5,
     )  # fmt: skip
 
 
-def rows_of(store, names):
+def rows_of(store: Entries, names: Numbers) -> Rows:
     q, rows = store.lookup(digests(names))
     out = np.full(len(names), -1)
     out[q] = rows
     return out
 
 
-def assert_holds(store, names):
-    names = np.asarray(names)
-    rows = rows_of(store, names)
+def assert_holds(store: Entries, numbers: Numbers) -> None:
+    names = np.asarray(numbers)
+    rows = rows_of(store, numbers)
     assert (rows >= 0).all()
     assert (store.time[rows] == names * 2).all()
     assert (store.clock[rows] == names * 3).all()
@@ -40,8 +48,12 @@ def assert_holds(store, names):
     assert (store.ref[rows] == names % 7).all()
 
 
-def sweep_all(store, gone):
+def sweep_all(store: Entries, gone: Callable[[slice], Mask]) -> int:
     return store.sweep(1 << 40, gone)
+
+
+def older(store: Entries, clock: int, rows: slice) -> Mask:
+    return store.clock[rows] < clock
 
 
 def test_what_is_put_in_is_found_with_all_its_columns_over_many_blocks():
@@ -57,7 +69,7 @@ def test_what_is_put_in_is_found_with_all_its_columns_over_many_blocks():
 def test_entries_that_live_on_keep_their_columns_weights_and_vectors_when_blocks_are_merged():
     store = Entries(1.0, ordered=False)
     count = 6 * BLOCK
-    rows = add(store, range(count), weight=np.arange(count) + 0.5, width=2)
+    rows = add(store, range(count), weight=[n + 0.5 for n in range(count)], width=2)
     for name, row in enumerate(rows.tolist()):
         store.vectors[row] = np.array([name, -name])
     kept = np.arange(0, count, 10)
@@ -89,7 +101,7 @@ def test_given_back_blocks_are_reused_so_a_steady_stream_needs_no_new_memory():
     for turn in range(300):
         now = turn * 1000
         add(store, range(now, now + 1000))
-        store.sweep(8192, lambda rows, now=now: store.clock[rows] < 3 * (now - 20_000))
+        store.sweep(8192, partial(older, store, 3 * (now - 20_000)))
         sizes.append(store.nbytes)
     assert len(set(sizes[100:])) == 1
     assert_holds(store, range(280_000, 300_000))

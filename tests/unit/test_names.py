@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from msemon.core.names import Names, grown
+from msemon.events import Key
 
 
 def test_equal_keys_have_one_number_and_share_their_model():
@@ -40,7 +41,7 @@ def test_a_target_covers_a_model_that_comes_after_it():
 
 def test_collecting_keeps_what_is_in_use_under_new_numbers_and_forgets_the_rest():
     names = Names()
-    keys = [("m", str(n % 3), str(n)) for n in range(100)]
+    keys: list[Key] = [("m", str(n % 3), str(n)) for n in range(100)]
     names.combos_of(keys)
     targets = names.targets_of([None, ("m", None), ("m", "1"), ("gone", None)])
     combos, aims = names.collect(np.array([5, 70, 5]), np.array([targets[2], 0]))

@@ -12,7 +12,7 @@ import pytest
 from msemon.decoding.fields import NAMES, parse_fields
 from msemon.export.families import AWAITED, PER_MODEL
 from msemon.settings import KEYS, Duration, Settings, SettingsError, load, split_address, to_toml
-from msemon.settings.model import EVENT_FIELDS, MODEL_METRICS, SEGMENT_METRICS
+from msemon.settings.names import EVENT_FIELDS, MODEL_METRICS, SEGMENT_METRICS
 
 PASSWORD = "geheim-4711"
 SASL = {"kafka.security_protocol": "SASL_SSL", "kafka.sasl_mechanism": "PLAIN", "kafka.sasl_username": "ada"}
@@ -210,6 +210,11 @@ class TestPlaces:
         config = file(tmp_path, '[kafka]\ndead_letter_topic = "dead"')
         assert load(config=config, environ={}).kafka.dead_letter_topic == "dead"
         assert load(config=config, environ={"MSEMON_KAFKA__DEAD_LETTER_TOPIC": ""}).kafka.dead_letter_topic is None
+
+    @pytest.mark.parametrize("key", [name for name, key in KEYS.items() if key.info.get_default() is None])
+    def test_every_optional_setting_may_be_empty(self, key: str) -> None:
+        """Empty text is none for all that may be unset."""
+        assert load({key: ""}, environ={}).model_dump() == Settings().model_dump()
 
     @pytest.mark.parametrize("key", KEYS)
     def test_every_setting_has_a_variable_and_a_flag(self, key: str) -> None:

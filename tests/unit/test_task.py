@@ -1,0 +1,254 @@
+"""A task moves on by batches: series begin, fold, end and return; nothing held grows without bound."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from msemon.core import moments
+from msemon.core.entries import REMEMBERED, WAITING
+from msemon.core.shape import Shape, Window
+from msemon.core.task import NEVER, Outcome, Task
+from msemon.core.view import SeriesKey
+from msemon.events import Key, Reason
+from support.events import SECOND, Event, decoded, labelled, paired, predicted
+
+START = 1_700_000_000 * SECOND
+DAY = 86_400 * SECOND
+WINDOWS = (Window("1m", SECOND, 60), Window("1h", 60 * SECOND, 60))
+HOUR = 3600 * SECOND
+SHAPE = Shape(WINDOWS, True, ("country",), ((0,),), DAY, 600 * SECOND)
+
+
+class Fed:
+    """A task of two topics and the offsets it stands at."""
+
+    def __init__(self, shape: Shape = SHAPE) -> None:
+        self.task = Task(0, ["p", "l"], shape, b"key")
+        self._offsets = {"p": 0, "l": 0}
+
+    def __call__(self, topic: str, *events: Event) -> Outcome:
+        first = self._offsets[topic]
+        self._offsets[topic] += len(events)
+        return self.task.apply(topic, decoded(events, first), self._offsets[topic])
+
+    def sid(self, key: SeriesKey) -> int:
+        return self.task.series.keys.index(key)
+
+    def pairs(self, key: SeriesKey, ring: int = 1) -> float:
+        now = self.task.now(NEVER)[self.task.series.total_of]
+        return float(self.task.windows.merged(ring, self.task.oldest(ring, now))[moments.N, self.sid(key)])
+
+
+def at(seconds: float, error: float = 1.0, country: str = "NL", model: str = "m") -> Event:
+    return paired(START + round(seconds * SECOND), error, 0.0, (model, "", country))
+
+
+def test_an_empty_batch_moves_only_the_offset():
+    fed = Fed()
+    outcome = fed.task.apply("p", decoded([]), 17)
+    assert fed.task.offsets == {"p": 17}
+    assert (outcome.pairs, outcome.rejections, len(outcome.sids)) == (0, [], 0)
+    assert fed.task.clocks == {"p": NEVER, "l": NEVER}
+
+
+def test_clocks_follow_the_log_over_all_kinds_of_a_batch():
+    fed = Fed()
+    key: Key = ("m", "", "NL")
+    fed("l", labelled(START + 100 * SECOND, "far"))
+    # the row between moves the clock beyond what the label of row 2 may be answered at
+    batch = [predicted(START, "a", 1.0, key), paired(START + 2 * DAY, 1.0, 0.0, key), labelled(START, "a")]
+    assert fed("p", *batch).matched == 0
+    assert Fed()("p", batch[0], batch[2], batch[1]).matched == 1
+    assert fed.task.clocks == {"p": START + 2 * DAY, "l": START + 100 * SECOND}
+
+
+def test_a_prediction_and_its_label_make_a_pair_with_its_delay():
+    fed = Fed()
+    fed("p", predicted(START, "a", 3.0, ("m", "", "NL")))
+    outcome = fed("l", labelled(START + 5 * SECOND, "a", 1.0))
+    assert outcome.matched == outcome.pairs == 1
+    assert outcome.delays_us.tolist() == [5 * SECOND]
+    assert outcome.sums[:3, 0].tolist() == [1.0, 1.0, 4.0]
+    assert fed.task.stream_times()[fed.sid(SeriesKey("m", ""))] == START + 5 * SECOND
+
+
+def test_a_pair_older_than_every_window_is_in_the_totals_and_rejected_as_too_late():
+    fed = Fed()
+    fed("p", at(0), at(2 * 3600))
+    outcome = fed("p", at(2 * 3600), at(10, error=5.0))
+    assert outcome.rejections == [(1, Reason.TOO_LATE)]
+    assert outcome.sums[0].tolist() == [2.0, 2.0]
+    assert fed.task.lifetime.sums(1)[:, 0].tolist() == [4.0, 4.0, 28.0]
+    assert fed.pairs(SeriesKey("m", "")) == 2
+
+
+def test_a_label_of_another_shape_is_told_with_its_row_and_still_answers_others():
+    fed = Fed()
+    fed("p", predicted(START, "a", (1.0, 2.0), ("m", "", "")), predicted(START, "a", 1.0, ("n", "", "")))
+    outcome = fed("l", labelled(START, "b", 0.0), labelled(START, "a", 0.0))
+    assert outcome.rejections == [(1, Reason.SHAPE_MISMATCH)]
+    assert outcome.matched == 1
+    outcome = fed("l", labelled(START + 1, "a", (0.0, 0.0), ("m", None)))
+    assert (outcome.matched, outcome.sums[2, 0]) == (1, 2.5)
+
+
+def test_segments_and_other_add_up_to_the_total_however_small_the_limits():
+    rng = np.random.default_rng(5)
+    shape = replace(
+        SHAPE, segment_keys=("a", "b"), dimensions=((0,), (1, 0)), series_limit=5, models_limit=3, total_series_limit=9
+    )
+    fed = Fed(shape)
+    times = np.sort(rng.integers(0, 4 * 3600, 1500)).tolist()
+    for begin in range(0, len(times), 30):
+        events = [
+            replace(
+                at(time, error=float(rng.normal())),
+                key=(f"m{rng.integers(5)}", str(rng.integers(2)), f"s{rng.integers(8)}", f"t{rng.integers(3)}"),
+                weight=float(rng.choice([0.0, 0.5, 2.0])),
+            )
+            for time in times[begin : begin + 30]
+        ]
+        outcome = fed("p", *events)
+        task = fed.task
+        for values in (outcome.sums, *(m[:7] for m in parts_of_windows(task))):
+            sids = outcome.sids if values is outcome.sums else np.arange(values.shape[1])
+            assert_adds_up(task, sids, values)
+        totals = [sid for sid, key in enumerate(task.series.keys) if key and not key.dimension]
+        assert len(totals) <= 4
+        assert all(task.series.segments(sid) <= 5 for sid in totals)
+    names = [key for key in fed.task.series.keys if key]
+    assert any(key.model == "__other__" for key in names)
+    assert any(key.model != "__other__" and key.segment == "__other__" for key in names)
+
+
+def parts_of_windows(task: Task) -> list[np.ndarray]:
+    """Per ring n, Σw, Σw·q, Σw·|e| of each sid."""
+    now = task.now(task.record_clock)[task.series.total_of]
+    merged = [task.windows.merged(ring, task.oldest(ring, now)) for ring in range(len(task.shape.windows))]
+    return [np.stack([m[moments.N], m[moments.W], m[moments.W] * m[moments.MEAN_Q]]) for m in merged]
+
+
+def assert_adds_up(task: Task, sids: np.ndarray, values: np.ndarray) -> None:
+    """For each model and dimension the columns of the segments add up to the model's."""
+    keys = task.series.keys
+    wanted = {sid: values[:, i] for i, sid in enumerate(sids.tolist()) if keys[sid] and not keys[sid].dimension}
+    found: dict[tuple[int, str], np.ndarray] = {}
+    for i, sid in enumerate(sids.tolist()):
+        if (key := keys[sid]) is not None and key.dimension:
+            place = int(task.series.total_of[sid]), key.dimension
+            found[place] = found.get(place, 0.0) + values[:, i]
+    for (total, _), parts in found.items():
+        assert parts == pytest.approx(wanted[total], rel=1e-12, abs=1e-300)
+    busy = [sid for sid, column in wanted.items() if column[0]]
+    assert {(sid, name) for sid in busy for name in ("a", "b,a")} <= set(found)
+
+
+def test_a_series_without_a_pair_in_the_longest_window_ends_and_a_new_one_gets_its_place_with_its_own_numbers():
+    fed = Fed(replace(SHAPE, series_limit=1))
+    fed("p", at(0, country="NL"), at(1, country="DE"))
+    assert {key.segment for key in fed.task.series.keys if key} == {"", "NL", "__other__"}
+    for minute in range(70):
+        fed("p", at(60 * minute, country="NL" if minute < 10 else "BE"))
+    assert SeriesKey("m", "", "country", "NL") in fed.task.series.keys, "its last pair is still in the hour"
+    old = fed.sid(SeriesKey("m", "", "country", "NL"))
+    fed("p", at(60 * 71, country="DE"))
+    assert SeriesKey("m", "", "country", "NL") not in fed.task.series.keys
+    assert fed.task.series.keys[old] == SeriesKey("m", "", "country", "DE")
+    assert fed.pairs(SeriesKey("m", "", "country", "DE")) == 1
+    fed("p", at(60 * 71 + 1, country="DE"), at(60 * 71 + 2, country="NL"))
+    assert fed.pairs(SeriesKey("m", "", "country", "DE")) == 2
+    assert fed.pairs(SeriesKey("m", "", "country", "__other__")) == 59 + 1, "BE of minutes 11 to 69, and the new NL"
+
+
+def test_what_a_batch_did_is_told_of_series_that_still_live():
+    fed = Fed()
+    fed("p", at(0))
+    fed("p", predicted(START, "slow", 1.0, ("late", "", "FR")), at(2 * 3600))
+    # two hours on, a label for a model no pair of which is in any window, in the batch that begins a new minute
+    fed("l", labelled(START, "slow", 0.0), labelled(START + SECOND, "x"))
+    outcome = fed("p", at(3 * 3600), at(3 * 3600 - 7200, country="old"))
+    keys = [fed.task.series.keys[sid] for sid in outcome.sids.tolist()]
+    assert None not in keys
+    assert SeriesKey("m", "", "country", "old") in keys
+
+
+def test_a_model_that_has_ended_comes_back_with_its_lifetime_and_its_place_in_time():
+    fed = Fed()
+    fed("p", at(0, error=2.0), at(100, error=3.0))
+    fed("p", *(at(t, model="n") for t in (3600, 7200)))
+    fed("p", at(3 * 3600, model="n"))
+    assert SeriesKey("m", "") not in fed.task.series.keys
+    assert fed.task.past_lifetimes()["m", ""].tolist() == [2.0, 2.0, 13.0]
+    fed("p", replace(at(50, error=1.0), record_time=START + 4 * HOUR))
+    sid = fed.sid(SeriesKey("m", ""))
+    assert fed.task.lifetime.sums(sid + 1)[:, sid].tolist() == [3.0, 3.0, 14.0]
+    assert fed.task.stream_times()[sid] == START + 100 * SECOND
+    assert fed.task.now(START + 5 * HOUR)[sid] == START + 5 * HOUR, "a straggler does not take it back"
+    assert ("m", "") not in fed.task.past_lifetimes()
+
+
+def test_a_model_with_predictions_alone_ends_when_events_have_gone_on_without_it():
+    fed = Fed()
+    fed("p", predicted(START, "a", 1.0, ("gone", "", "NL")))
+    for minute in range(1, 130):
+        fed("p", at(60 * minute))
+    assert [key.model for key in fed.task.series.keys if key and not key.dimension] == ["m"]
+
+
+def test_panes_that_no_window_shows_go_at_the_pace_of_the_shortest_window():
+    fed = Fed(replace(SHAPE, windows=(Window("1m", SECOND, 60), Window("30d", DAY // 2, 60))))
+    for second in range(0, 900, 2):
+        fed("p", at(second), at(second))
+        assert len(fed.task.windows.rings[0]) <= 61 * 1.3
+        assert len(fed.task.coverage.rings[0]) <= 61 * 1.3
+    assert fed.pairs(SeriesKey("m", ""), 0) == 2 * 31
+
+
+def test_names_no_longer_in_use_are_collected_and_those_in_use_still_join():
+    fed = Fed(replace(SHAPE, series_limit=5))
+    fed("p", predicted(START, "kept", 7.0, ("kept", "3", "NL")))
+    fed("l", labelled(START, "early", 1.0, ("kept", "3")))
+    for batch in range(40):
+        begin = batch * 60
+        fed("p", *(at(begin + n / 50, country=f"c{batch}-{n}", model="n") for n in range(500)))
+        fed("l", labelled(START + (begin + 10) * SECOND, f"l{batch}", 0.0, (f"none{batch}", None)))
+    assert len(fed.task.names.combos) < 6000, "of 20,000 that came"
+    assert fed("l", labelled(START + 2400 * SECOND, "kept", 0.0)).sums[2].tolist() == [49.0, 49.0]
+    keys = {key for key in fed.task.series.keys if key}
+    assert SeriesKey("kept", "3", "country", "NL") in keys
+    assert fed("p", predicted(START, "early", 2.0, ("kept", "2", "NL"))).matched == 0
+
+
+def test_a_stream_matched_within_a_minute_keeps_its_memory_whatever_the_timeout():
+    fed, size, held = Fed(), 1_500, []
+    for batch in range(100):
+        now = START + 50 * batch * SECOND
+        ids = [f"{batch}-{n}" for n in range(size)]
+        fed("p", *(predicted(now, i, 1.0, ("m", "", "NL")) for i in ids))
+        outcome = fed("l", *(labelled(now + 30 * SECOND, i) for i in ids))
+        assert (outcome.matched, outcome.expired_predictions, outcome.expired_labels) == (size, 0, 0)
+        assert len(fed.task.join) <= 2 * size * (600 // 50 + 6), "about `memory` of both sides"
+        held.append(fed.task.join.predictions.nbytes + fed.task.join.labels.nbytes)
+    assert held[-1] == held[30], "nothing has grown since the first third"
+    assert fed.task.join.predictions.waiting == 0
+
+
+def test_eviction_takes_the_oldest_remembered_first_then_the_oldest_waiting():
+    fed = Fed()
+    key: Key = ("m", "", "NL")
+    fed("p", *(predicted(START + n, f"waits {n}", 1.0, key) for n in range(4)))
+    fed("p", *(predicted(START + 10 + n, f"matched {n}", 1.0, key) for n in range(3)))
+    fed("l", *(labelled(START + 20 + n, f"matched {n}") for n in range(3)), labelled(START + 5, "nobody"))
+    join = fed.task.join
+    assert (len(join.predictions), len(join.labels)) == (7, 4)
+    assert fed.task.evict(3, REMEMBERED) == 3
+    assert (join.predictions.remembered, join.labels.remembered) == (0, 3), "the predictions are older than the labels"
+    assert fed.task.evict(4, REMEMBERED) == 3
+    assert fed.task.evict(1, WAITING) == 1
+    assert join.predictions.time[join.predictions.live()].tolist() == [START + n for n in (1, 2, 3)]
+    assert fed("l", labelled(START + 30, "waits 0"), labelled(START + 30, "waits 1")).matched == 1
+    assert (fed.task.evict(100, REMEMBERED), fed.task.evict(100, WAITING)) == (2, 4)
+    assert len(join) == 0
