@@ -104,6 +104,8 @@ class Join:
             repeat = q[side.clocks[rows[q]] <= self.predictions.clock[p] + self._memory]
             result.fresh[rows[repeat]] = False
             first = _first_fresh(apart, rows, result.fresh)
+            if not first.size:
+                break
             q, p = _among(first, len(rows), q, p)
             self._take_predictions(side, rows[first], models[rows[first]], (q, p), result)
             rows = _left(rows, first, result.fresh)
@@ -122,6 +124,8 @@ class Join:
             result.fresh[rows[q]] = False
             result.conflicting += self._conflicts(side, rows, q, known)
             first = _first_fresh(side.digests[:, 0], rows, result.fresh)
+            if not first.size:
+                break
             self._take_labels(side, rows[first], result)
             rows = _left(rows, first, result.fresh)
         return result

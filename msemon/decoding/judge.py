@@ -126,7 +126,7 @@ def _outputs(value: list[Any], wrong: set[Reason]) -> Floats | None:
         outputs = np.array(value, dtype=np.float64)
     except OverflowError:
         outputs = np.array([np.inf])
-    if not (np.abs(outputs) <= LARGEST).all():
+    if not np.abs(outputs).max() <= LARGEST:  # NaN is not either
         wrong.add(Reason.NOT_FINITE)
         return None
     return outputs

@@ -5,16 +5,19 @@ The pin in `pyproject.toml` and the source's contract test watch over these.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kafka.errors import NoError, UnknownTopicOrPartitionError, for_code
+from kafka.errors import KafkaError, NoError, UnknownTopicOrPartitionError, for_code
 from kafka.net.compat import KafkaNetClient
 from kafka.protocol.metadata import MetadataRequest
 from kafka.structs import MemberState
 
 # ruff: noqa: SLF001
+
+_AGAIN_S = 0.05
 
 
 class Clients:
@@ -37,6 +40,49 @@ class Clients:
         """End what a failed constructor has left."""
         if self.made is not None:
             self.made.close()
+
+
+def joined(consumer: Any, timeout_s: float) -> bool:
+    """Drive a rejoin of the group that is due or under way for a while; False where it is still not complete.
+
+    kafka-python's own `poll()` does so too, but where its time is up before the group has answered, it may forget the
+    answer: then the member is out of the group, without heartbeats, and never comes back. That is so where the rejoin
+    was due to changed metadata alone (`rejoin_needed` keeps it due), and where the answer comes between two polls,
+    which makes it join once more (`_again` keeps the answer).
+    """
+    coordinator = consumer._coordinator
+    if not (coordinator.need_rejoin() or coordinator.rejoining):
+        return True
+    coordinator.request_rejoin()
+    answer = coordinator._join_task
+    if coordinator.rejoining and answer is not None and answer.is_done and answer.succeeded():
+        coordinator._join_task = _again(consumer._manager, answer)
+    coordinator.poll(timeout_ms=round(timeout_s * 1000))
+    return not (coordinator.need_rejoin() or coordinator.rejoining)
+
+
+def _again(manager: Any, answer: Any) -> Any:
+    """The answer as one that comes a little later: kafka-python only takes what it has waited for."""
+
+    async def wait() -> Any:
+        await manager._net.sleep(_AGAIN_S)
+        return await answer
+
+    return manager.call_soon(wait)
+
+
+def refresh_topics(consumer: Any, timeout_s: float) -> None:
+    """Wait until the client knows the partitions of the topics it has subscribed to; gives up in silence.
+
+    Else, elected leader, it may assign none to anybody, and let the group rebalance again right after.
+    """
+    manager = consumer._manager
+
+    async def ask() -> Any:
+        return await manager.wait_for(manager.cluster.request_update(), round(timeout_s * 1000))
+
+    with contextlib.suppress(KafkaError):
+        manager.run(ask)
 
 
 def last_heartbeat_s(consumer: Any) -> float:

@@ -39,6 +39,9 @@ log = structlog.get_logger(__name__)
 ASK_S = 10.0
 """How long the cluster may take to answer a question about offsets or partitions."""
 
+JOIN_S = 1.0
+"""How long a poll may take, whatever it is given, while the group rebalances and nothing could be read anyway."""
+
 CHECK_S = 5.0
 """How long after an assignment that was not sound it is looked at again."""
 
@@ -155,6 +158,7 @@ class KafkaPythonSource:
         self._listener = _Listener(self._consumer)
         self._rebalancing = True
         self._consumer.subscribe(topics=list(self._topics), listener=self._listener)
+        kafka_inside.refresh_topics(self._consumer, self._ask_s)
 
     def poll(self, timeout_s: float) -> Polled:
         """See `Source`."""
@@ -267,20 +271,19 @@ class KafkaPythonSource:
         unpacking = self._unpacking
         assert unpacking is not None
         unpacking.begin()
+        records: dict[KafkaTopicPartition, list[Any]] = {}
         try:
-            records: dict[KafkaTopicPartition, list[Any]] = self._consumer.poll(timeout_ms=round(timeout_s * 1000))
+            if kafka_inside.joined(self._consumer, max(timeout_s, JOIN_S)):
+                records = self._consumer.poll(timeout_ms=round(timeout_s * 1000))
         except _FATAL as problem:
             raise _refusal(problem, "poll") from problem
         except errors.OffsetOutOfRangeError as problem:
-            records = {}
             for where, position in problem.args[0].items():
                 self._out_of_range(where, position, polled)
         except errors.LogTruncationError as problem:
-            records = {}
             for where, divergent in problem.divergent_offsets.items():
                 self._cut_back(where, None if divergent is None else divergent.offset, polled)
         except errors.KafkaError as problem:
-            records = {}
             if not self._step_over_stuck(polled):
                 polled.errors.append(str(problem))
         except Exception as problem:
@@ -347,10 +350,10 @@ class KafkaPythonSource:
             raise UnequalPartitions(counts)
 
     def _offsets_at(self, wanted: Collection[KafkaTopicPartition], time_ms: int) -> dict[KafkaTopicPartition, int]:
-        """First offsets of that time or later, where there are any; the timestamps of the answer may be -1."""
+        """First offsets of that time or later, where there are any: a timestamp of -1 says that there is none, too."""
         asked = dict.fromkeys(wanted, time_ms)  # a fresh one: the client changes it
         found = self._consumer.offsets_for_times(asked, timeout_ms=self._ask_ms)
-        return {where: at.offset for where, at in found.items() if at is not None and at.offset >= 0}
+        return {where: at.offset for where, at in found.items() if at is not None and at.timestamp >= 0}
 
     def _out_of_range(self, where: KafkaTopicPartition, position: int, polled: Polled) -> None:
         """The log has no such offset: go on at its start where that is above, at its end where that is below."""

@@ -20,7 +20,7 @@ AHEAD = [
     (WALL_US + DAY_US) / 1e6,
     "9999-12-31T23:59:59Z",
     "9999-12-31T23:59:59-23:59",
-    253_402_300_799,
+    99_999_999_999,  # the last second that a number can name; larger ones are milliseconds
     2**63 - 1,
     2**63,
     2**64,

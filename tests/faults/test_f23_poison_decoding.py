@@ -65,7 +65,7 @@ def test_poison_is_counted_by_reason(name: str) -> None:
 
 @pytest.mark.parametrize("name", POISON)
 def test_poison_is_quickly_judged(name: str) -> None:
-    """No message of allowed size holds the loop for long: the largest takes milliseconds, quadratic time would be minutes."""
+    """No message of allowed size holds the loop for long; in quadratic time the largest would take minutes."""
     made, poison = decoder(), batch([POISON[name][0]])
     start = time.process_time()
     made.decode(poison, WALL_US)

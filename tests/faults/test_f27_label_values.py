@@ -46,9 +46,9 @@ def test_nasty_values_are_made_safe_everywhere(name: str) -> None:
     assert decode(json.dumps(message).encode()).labels.targets == [(safe, safe)]
 
 
-@pytest.mark.parametrize("value", ["x" * 200_000, "\x00" * 200_000, "😀" * 50_000, "\ud800" * 100_000, "__" * 100_000])
+@pytest.mark.parametrize("value", ["x" * 200_000, "\x00" * 40_000, "😀" * 20_000, "\ud800" * 40_000, "__" * 100_000])
 def test_a_huge_value_is_capped(value: str) -> None:
-    """Hundreds of kilobytes become label_length characters that still tell one value from another."""
+    """Values that fill the message become label_length characters that still tell one value from another."""
     (key,) = predicted(value).predictions.keys
     (other,) = predicted(value + "x").predictions.keys
     assert {len(part) for part in key} == {128}
@@ -61,9 +61,9 @@ def test_a_megabyte_is_oversized_or_capped() -> None:
     assert len(key[0]) == 128
 
 
-@pytest.mark.parametrize("value", [value for value, _ in NASTY.values()] + ["x\r\n" * 100_000])
+@pytest.mark.parametrize("value", [value for value, _ in NASTY.values()] + ["x\r\n" * 30_000])
 def test_a_scrape_with_them_still_parses(value: str) -> None:
-    """As Prometheus reads it, each value comes back as the very label it was; one bad one would have broken them all."""
+    """As Prometheus reads it, each value comes back as the very label it was; one bad one would break them all."""
     (key,) = predicted(value).predictions.keys
     registry = CollectorRegistry()
     Gauge("g", "help", ["model", "segment"], registry=registry).labels(key[0], key[2]).set(1)

@@ -55,7 +55,7 @@ def session(directory: Path, source: str, **environment: str) -> subprocess.Comp
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=25,
         check=False,
     )
 

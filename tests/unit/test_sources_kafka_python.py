@@ -58,6 +58,7 @@ class FakeConsumer:
             _heartbeat_enabled=True,
             state=MemberState.STABLE,
             rejoining=False,
+            need_rejoin=lambda: False,
         )
         self._fetcher = SimpleNamespace(PartitionRecords=None)
         self.script: list[Callable[[], Any]] = []
@@ -139,6 +140,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> dict[str, int | None]:
     COUNTS.clear()
     COUNTS.update({A: 2, B: 2})
     monkeypatch.setattr(kafka_python, "KafkaConsumer", FakeConsumer)
+    monkeypatch.setattr(kafka_inside, "refresh_topics", lambda consumer, timeout_s: None)
     monkeypatch.setattr(kafka_inside, "topic_partitions", lambda consumer, topics, timeout_s: dict(COUNTS))
     return COUNTS
 
@@ -585,8 +587,9 @@ def test_earliest_begins_at_the_starts():
 @pytest.mark.parametrize("start", [Start("time", "t", time_us=1), Start("ago", "1h", ago_s=3600.0)])
 def test_a_time_begins_at_its_first_record_or_at_the_end_where_there_is_none(start):
     """The client answers None, or a timestamp of -1, and changes the dict it is asked with."""
-    found = beginnings(start, {tp(A, 0): OffsetAndTimestamp(42, -1, 0), tp(B, 0): None})
-    assert found == {tp(A, 0): 42, tp(B, 0): 200}
+    assert beginnings(start, {tp(A, 0): OffsetAndTimestamp(42, 7, 0), tp(B, 0): None}) == {tp(A, 0): 42, tp(B, 0): 200}
+    nothing = OffsetAndTimestamp(0, -1, 0)
+    assert beginnings(start, {tp(A, 0): nothing, tp(B, 0): nothing}) == ENDS
 
 
 def test_ago_counts_back_from_the_wall_clock(monkeypatch):

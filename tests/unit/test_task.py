@@ -9,6 +9,8 @@ import pytest
 
 from msemon.core import moments
 from msemon.core.entries import REMEMBERED, WAITING
+from msemon.core.index import Rows
+from msemon.core.join import Join, Joined, Side
 from msemon.core.shape import Shape, Window
 from msemon.core.task import NEVER, Outcome, Task
 from msemon.core.view import SeriesKey
@@ -38,7 +40,7 @@ class Fed:
         return self.task.series.keys.index(key)
 
     def pairs(self, key: SeriesKey, ring: int = 1) -> float:
-        now = self.task.now(NEVER)[self.task.series.total_of]
+        now = self.task.now(0)[self.task.series.total_of]
         return float(self.task.windows.merged(ring, self.task.oldest(ring, now))[moments.N, self.sid(key)])
 
 
@@ -209,8 +211,8 @@ def test_panes_that_no_window_shows_go_at_the_pace_of_the_shortest_window():
 
 def test_names_no_longer_in_use_are_collected_and_those_in_use_still_join():
     fed = Fed(replace(SHAPE, series_limit=5))
+    fed("p", at(0, country="first"))
     fed("p", predicted(START, "kept", 7.0, ("kept", "3", "NL")))
-    fed("l", labelled(START, "early", 1.0, ("kept", "3")))
     for batch in range(40):
         begin = batch * 60
         fed("p", *(at(begin + n / 50, country=f"c{batch}-{n}", model="n") for n in range(500)))
@@ -219,7 +221,6 @@ def test_names_no_longer_in_use_are_collected_and_those_in_use_still_join():
     assert fed("l", labelled(START + 2400 * SECOND, "kept", 0.0)).sums[2].tolist() == [49.0, 49.0]
     keys = {key for key in fed.task.series.keys if key}
     assert SeriesKey("kept", "3", "country", "NL") in keys
-    assert fed("p", predicted(START, "early", 2.0, ("kept", "2", "NL"))).matched == 0
 
 
 def test_a_stream_matched_within_a_minute_keeps_its_memory_whatever_the_timeout():
@@ -252,3 +253,30 @@ def test_eviction_takes_the_oldest_remembered_first_then_the_oldest_waiting():
     assert fed("l", labelled(START + 30, "waits 0"), labelled(START + 30, "waits 1")).matched == 1
     assert (fed.task.evict(100, REMEMBERED), fed.task.evict(100, WAITING)) == (2, 4)
     assert len(join) == 0
+
+
+def test_a_number_given_to_another_series_brings_nothing_of_the_old_one_even_where_its_panes_are_still_kept():
+    fed = Fed()
+    fed("p", at(0, model="over"), at(5, model="over"))
+    old = [fed.sid(SeriesKey("over", "")), fed.sid(SeriesKey("over", "", "country", "NL"))]
+    for hour in (1, 2, 3):  # a model three hours behind its records keeps the panes
+        fed("p", replace(at(3600 * (hour - 3), model="behind"), record_time=START + hour * HOUR))
+    assert SeriesKey("over", "") not in fed.task.series.keys
+    fed("p", replace(at(10, model="new"), record_time=START + 3 * HOUR))
+    new = [fed.sid(SeriesKey("new", "")), fed.sid(SeriesKey("new", "", "country", "NL"))]
+    assert sorted(new) == sorted(old)
+    assert [fed.pairs(SeriesKey("new", "", *part)) for part in ((), ("country", "NL"))] == [1, 1]
+
+
+def test_a_batch_whose_events_all_have_one_id_is_handled_at_once(monkeypatch: pytest.MonkeyPatch):
+    rounds: list[int] = []
+    plain = Join._take_labels
+
+    def counted(join: Join, side: Side, rows: Rows, result: Joined) -> None:
+        rounds.append(len(rows))
+        plain(join, side, rows, result)
+
+    monkeypatch.setattr(Join, "_take_labels", counted)
+    outcome = Fed()("l", *(labelled(START + 300 * n * SECOND, "same", float(n % 2)) for n in range(6)))
+    assert rounds == [1, 1], "0, 300 and 600 s are one label and its repeats, and so are the rest"
+    assert (outcome.duplicate_labels, outcome.conflicting_labels) == (4, 2)
