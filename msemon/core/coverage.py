@@ -57,6 +57,17 @@ class Coverage:
             out[:, sids] += block.data[:, rows].astype(np.int64)
         return out
 
+    def adopt(self, ring: int, pane: int, sids: Ints, data: npt.NDArray[np.float64]) -> None:
+        """Put a restored pane in its ring: counts data (2, k) of distinct series sids (k,)."""
+        if not sids.size:
+            return
+        if data.shape != (len(Counted), sids.size):
+            raise ValueError("a pane of other columns")
+        block = self.rings[ring].setdefault(pane, Block(len(Counted)))
+        rows = block.rows(sids)
+        block.data[:, rows] = data
+        block.dirty = True
+
     def drop(self, oldest: Sequence[int]) -> None:
         """Forget in each ring r the panes below oldest[r]."""
         for ring, limit in zip(self.rings, oldest, strict=True):

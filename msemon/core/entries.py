@@ -7,14 +7,16 @@ are merged, so the rows held are at most about twice the entries. Rows move only
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from msemon.core.digest import Digests
 from msemon.core.index import Index, Rows
+from msemon.core.snapshot import BadState, Piece, PieceName
 from msemon.events import Floats, Ints
 
 BLOCK = 8192
@@ -23,13 +25,22 @@ _GROWTH = 1.25
 DEAD, WAITING, REMEMBERED = 0, 1, 2
 """States of a row. Waiting: matched with nothing yet. Remembered: matched, kept to know repeats."""
 
+_SAVED = ("digest", "time", "clock", "value", "ref", "width")
+
 
 @dataclass(slots=True)
 class Block:
-    """A generation: rows [start, start + used) of the columns."""
+    """A generation: rows [start, start + used) of the columns.
+
+    Rows never change but for their state, so a checkpoint writes both apart: what is `grown` (or was merged) anew as a
+    whole, and of what is only `turned` the states.
+    """
 
     start: int
+    serial: int  # its name in checkpoints, never given again
     used: int = 0
+    grown: bool = True
+    turned: bool = True
 
     @property
     def rows(self) -> slice:
@@ -54,6 +65,8 @@ class Entries:
         self._free: list[int] = []
         self._capacity = 0
         self._swept = 0
+        self._serial = 0
+        self._turned = np.zeros(0, np.bool_)  # by place of a block in the columns: states have changed
         self._index = Index()
         self.digest: Digests = np.empty((0, 2), np.uint64)
         self.time: Ints = np.empty(0, np.int64)
@@ -117,6 +130,7 @@ class Entries:
         """These (distinct) rows have been matched."""
         fresh = int(np.count_nonzero(self.state[rows] == WAITING))
         self.state[rows] = REMEMBERED
+        self._turned[rows // BLOCK] = True
         self.waiting -= fresh
         self.remembered += fresh
 
@@ -127,6 +141,7 @@ class Entries:
         waited = int(np.count_nonzero(self.state[rows] == WAITING))
         self._index.remove(self.digest, rows)
         self.state[rows] = DEAD
+        self._turned[rows // BLOCK] = True
         self.waiting -= waited
         self.remembered -= len(rows) - waited
         if self.vectors:
@@ -168,6 +183,66 @@ class Entries:
         rows = [np.flatnonzero(self.state[block.rows] != DEAD) + block.start for block in self.blocks]
         return np.concatenate(rows) if rows else np.empty(0, np.int64)
 
+    def touch(self) -> None:
+        """Everything is to be written again with the next checkpoint."""
+        for block in self.blocks:
+            block.grown = True
+
+    def pieces(self, name: str) -> Iterator[tuple[PieceName, Piece | None]]:
+        """Every piece of this store by name, oldest generation first; None where it is as it was last time."""
+        for block in self.blocks:
+            turned = block.grown or bool(self._turned[block.start // BLOCK])
+            yield (name, block.serial), self._whole(block) if block.grown else None
+            yield (name, block.serial, "states"), self._states(block) if turned else None
+            block.grown = False
+            self._turned[block.start // BLOCK] = False
+
+    def adopt(self, whole: Piece, states: Piece) -> None:
+        """Append what is alive of a generation that `pieces` gave. Raises BadState."""
+        columns, rows = whole.columns, len(whole.columns.get("time", ()))
+        planes = np.unpackbits(states.columns["planes"], axis=1, count=rows) if rows else np.zeros((2, 0), np.uint8)
+        state = planes[0] + 2 * planes[1]
+        wanted = {*_SAVED, *(["order"] if self._ordered else [])}
+        fits = wanted <= columns.keys() and all(columns[c].shape[-1] == rows for c in wanted)
+        if not fits or state.max(initial=DEAD) > REMEMBERED:
+            raise BadState("the columns of a generation do not fit together")
+        live = np.flatnonzero(state != DEAD)
+        weight = columns.get("weight", np.full(rows, self._plain))
+        new = self.append(
+            np.ascontiguousarray(columns["digest"].T[live]), columns["time"][live], columns["clock"][live],
+            columns["value"][live], weight[live], columns["ref"][live].astype(np.int64),
+            columns["width"][live].astype(np.int64), state[live],
+            columns["order"][live] if self._ordered else columns["time"][live],
+        )  # fmt: skip
+        ends = np.cumsum(columns["width"].astype(np.int64))
+        if len(columns.get("vectors", ())) != (ends[-1] if rows else 0):
+            raise BadState("the vectors of a generation do not fit its widths")
+        for place in np.flatnonzero(columns["width"][live]).tolist():
+            end = ends[live[place]]
+            self.vectors[int(new[place])] = columns["vectors"][end - columns["width"][live[place]] : end].copy()
+
+    def _whole(self, block: Block) -> Piece:
+        rows = block.rows
+        columns: dict[str, npt.NDArray[Any]] = {
+            "digest": np.ascontiguousarray(self.digest[rows].T),
+            **{name: getattr(self, name)[rows].copy() for name in _SAVED[1:]},
+        }
+        if self._ordered:
+            columns["order"] = self.order[rows].copy()
+        if self.weight is not None:
+            columns["weight"] = self.weight[rows].copy()
+        wide = np.flatnonzero(columns["width"])
+        held = [self.vectors.get(block.start + row) for row in wide.tolist()]
+        for row, vector in zip(wide.tolist(), held, strict=True):
+            if vector is None:  # dead
+                columns["width"][row] = 0
+        columns["vectors"] = np.concatenate([np.empty(0), *(vector for vector in held if vector is not None)])
+        return Piece(columns, {})
+
+    def _states(self, block: Block) -> Piece:
+        state = self.state[block.rows]
+        return Piece({"planes": np.packbits(np.stack([state & 1, state >> 1]), axis=1)}, {})
+
     def _all_plain(self, weight: Floats) -> bool:
         return bool(np.isnan(weight).all() if np.isnan(self._plain) else (weight == self._plain).all())
 
@@ -185,8 +260,10 @@ class Entries:
         rows: list[Rows] = []
         while n > 0:
             if not self.blocks or self.blocks[-1].used == BLOCK:
-                self.blocks.append(Block(self._new_block()))
+                self.blocks.append(Block(self._new_block(), self._serial))
+                self._serial += 1
             block = self.blocks[-1]
+            block.grown = True
             taken = min(n, BLOCK - block.used)
             first = block.start + block.used
             rows.append(np.arange(first, first + taken))
@@ -201,6 +278,7 @@ class Entries:
             for column in self._columns():
                 # refcheck: views of a column never outlive a call of this class's methods
                 column.resize((self._capacity, *column.shape[1:]), refcheck=False)
+            self._turned.resize(self._capacity // BLOCK, refcheck=False)
             self._free.extend(range(self._capacity - BLOCK, old - 1, -BLOCK))
         return self._free.pop()
 
@@ -228,6 +306,7 @@ class Entries:
             self.vectors.update({new: self.vectors.pop(row) for row, new in places if row in self.vectors})
         self.state[old.start + len(rows) : old.start + max(old.used, len(rows))] = DEAD
         old.used = len(rows)
+        old.grown = True
         del self.blocks[place + 1]
         self._give_back(young)
 

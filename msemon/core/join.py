@@ -19,6 +19,7 @@ round, and one or two even where a producer gives every event the same id.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -82,14 +83,21 @@ class Join:
     """The join of one task. Times and spans in µs."""
 
     def __init__(self, timeout: int, memory: int, names: Names) -> None:
-        self.predictions = Entries(1.0, ordered=False)
+        # Three stores, so that rows never change but for their state: a checkpoint then writes each row once.
+        self.predictions = Entries(1.0, ordered=False)  # waiting
+        self.matched = Entries(1.0, ordered=True)  # predictions that are remembered: with their label's time and place
         self.labels = Entries(np.nan, ordered=True)
         self._timeout = timeout
         self._memory = memory
         self._names = names
 
     def __len__(self) -> int:
-        return len(self.predictions) + len(self.labels)
+        return sum(map(len, self.stores))
+
+    @property
+    def stores(self) -> tuple[Entries, Entries, Entries]:
+        """Waiting predictions, remembered ones, labels."""
+        return self.predictions, self.matched, self.labels
 
     def add_predictions(self, side: Side) -> Joined:
         """Predictions that have just been read."""
@@ -98,16 +106,15 @@ class Join:
         apart = side.digests[:, 0] ^ (models.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
         rows = np.arange(len(side.times))
         while rows.size:
-            q, p = self.predictions.lookup(side.digests[rows])
-            same = self._names.model_of[self.predictions.ref[p]] == models[rows[q]]
-            q, p = q[same], p[same]
-            repeat = q[side.clocks[rows[q]] <= self.predictions.clock[p] + self._memory]
-            result.fresh[rows[repeat]] = False
+            result.fresh[rows[self._repeated(self.predictions, side, rows, models)[0]]] = False
+            again, q, known = self._repeated(self.matched, side, rows, models)
+            result.fresh[rows[again]] = False
             first = _first_fresh(apart, rows, result.fresh)
             if not first.size:
                 break
-            q, p = _among(first, len(rows), q, p)
-            self._take_predictions(side, rows[first], models[rows[first]], (q, p), result)
+            q, known = _among(first, len(rows), q, known)
+            used = set(zip(q.tolist(), self.matched.order[known].tolist(), strict=True))
+            self._take_predictions(side, rows[first], models[rows[first]], used, result)
             rows = _left(rows, first, result.fresh)
         return result
 
@@ -136,40 +143,44 @@ class Join:
         """
         effort = max(_SWEEP_LEAST, _SWEEP * events)
 
-        def gone_predictions(rows: slice) -> Mask:
-            store = self.predictions
-            time, clock = store.time[rows], store.clock[rows]
-            until = np.where(store.state[rows] == WAITING, time + self._timeout, time + self._memory)
-            return np.maximum(until, clock + self._memory) < horizon
+        def gone(store: Entries, patience: int) -> Callable[[slice], Mask]:
+            def of(rows: slice) -> Mask:
+                until = np.maximum(store.time[rows] + patience, store.clock[rows] + self._memory)
+                return np.asarray(until < horizon)
 
-        def gone_labels(rows: slice) -> Mask:
-            return self.labels.clock[rows] + self._memory < horizon
+            return of
 
-        return self.predictions.sweep(effort, gone_predictions), self.labels.sweep(effort, gone_labels)
+        expired = self.predictions.sweep(effort, gone(self.predictions, self._timeout))
+        self.matched.sweep(effort, gone(self.matched, self._memory))
+        return expired, self.labels.sweep(effort, gone(self.labels, self._memory))
 
     def evict(self, count: int, state: int) -> int:
         """Make room: drop up to `count` entries in this state, the oldest generations first. Gives how many went."""
-        sides = [(store, store.oldest(state, count)) for store in (self.predictions, self.labels)]
-        ages = np.concatenate([store.clock[rows] for store, rows in sides])
-        chosen = np.argsort(ages, kind="stable")[:count]
-        cut = len(sides[0][1])
-        for (store, rows), mine in zip(sides, (chosen[chosen < cut], chosen[chosen >= cut] - cut), strict=True):
+        found = [(store, store.oldest(state, count)) for store in self.stores]
+        ages = np.concatenate([store.clock[rows] for store, rows in found])
+        chosen = np.zeros(len(ages), np.bool_)
+        chosen[np.argsort(ages, kind="stable")[:count]] = True
+        cuts = np.cumsum([len(rows) for _, rows in found])[:-1]
+        for (store, rows), mine in zip(found, np.split(chosen, cuts), strict=True):
             store.forget(rows[mine])
-        return len(chosen)
+        return int(np.count_nonzero(chosen))
+
+    def _repeated(self, store: Entries, side: Side, rows: Rows, models: Ints) -> tuple[Ints, Ints, Rows]:
+        """Positions of repeats of what `store` holds, and all (position, row) of the same id and model there."""
+        q, p = store.lookup(side.digests[rows])
+        same = self._names.model_of[store.ref[p]] == models[rows[q]]
+        q, p = q[same], p[same]
+        return q[side.clocks[rows[q]] <= store.clock[p] + self._memory], q, p
 
     def _eligible(self, p_time: Ints, p_clock: Ints, l_time: Ints, l_clock: Ints) -> Mask:
         return np.asarray((l_clock <= p_time + self._timeout) & (p_clock <= l_time + self._memory))
 
     def _take_predictions(
-        self, side: Side, rows: Rows, models: Ints, before: tuple[Ints, Rows], result: Joined
+        self, side: Side, rows: Rows, models: Ints, used: set[tuple[int, int]], result: Joined
     ) -> None:
-        """Events `rows`, no repeats; `before`: (position among them, row) of older entries of their id and model."""
-        store, labels = self.predictions, self.labels
+        """Events `rows`, no repeats; `used`: (position, place of a label that has answered its model already)."""
+        labels = self.labels
         clocks = side.clocks[rows]
-        q, p = before
-        past = store.state[p] == REMEMBERED  # these hold the place of the label they matched as their value
-        used = set(zip(q[past].tolist(), store.value[p[past]].tolist(), strict=True))
-
         q, found = labels.lookup(side.digests[rows])
         first = self._eligible(side.times[rows[q]], clocks[q], labels.time[found], labels.clock[found])
         first &= self._names.covers(labels.ref[found].astype(np.int64), models[q])
@@ -184,26 +195,18 @@ class Join:
         result.mismatched += _refused(rows[q], q, fits, chosen)
         q, found = q[chosen], found[chosen]
 
-        matched = np.zeros(len(rows), np.bool_)
-        matched[q] = True
-        label_time = side.times[rows].copy()
-        label_time[q] = labels.time[found]
-        value = side.values[rows].copy()
-        value[q] = labels.order[found]
-        state = np.where(matched, REMEMBERED, WAITING).astype(np.uint8)
-        new = store.append(
-            side.digests[rows], label_time, clocks, value, side.weights[rows],
-            side.refs[rows], side.widths[rows], state, side.orders[rows],
-        )  # fmt: skip
-        if side.vectors:
-            for position, row in enumerate(new.tolist()):
-                vector = side.vectors.get(int(rows[position]))
-                if vector is not None and not matched[position]:
-                    store.vectors[row] = vector
+        waits = np.ones(len(rows), np.bool_)
+        waits[q] = False
+        self._append(self.predictions, side, rows[waits], WAITING)
         if not q.size:
             return
         events = rows[q]
         labels.remember(np.unique(found))
+        self.matched.append(
+            side.digests[events], labels.time[found], side.clocks[events], np.zeros(len(events)), np.ones(len(events)),
+            side.refs[events], np.zeros(len(events), np.int64), np.full(len(events), REMEMBERED, np.uint8),
+            labels.order[found],
+        )  # fmt: skip
         weights = labels.weights(found)
         vectors = {i: (side.vectors[e], labels.vectors[int(found[i])]) for i, e in _vectors_among(side, events)}
         result.matches.append(
@@ -217,7 +220,6 @@ class Join:
         clocks, refs = side.clocks[rows], side.refs[rows]
         q, p = predictions.lookup(side.digests[rows])
         first = self._eligible(predictions.time[p], predictions.clock[p], side.times[rows[q]], clocks[q])
-        first &= predictions.state[p] == WAITING
         first &= self._names.covers(refs[q], self._names.model_of[predictions.ref[p]])
         q, p = q[first], p[first]
         models = self._names.model_of[predictions.ref[p]]
@@ -234,23 +236,30 @@ class Join:
         state = np.where(answered, REMEMBERED, WAITING).astype(np.uint8)
         events = rows[q]
         weights = np.where(np.isnan(side.weights[events]), predictions.weights(p), side.weights[events])
-        vectors = {i: (predictions.vectors.pop(int(p[i])), side.vectors[e]) for i, e in _vectors_among(side, events)}
+        vectors = {i: (predictions.vectors[int(p[i])], side.vectors[e]) for i, e in _vectors_among(side, events)}
         if q.size:
             result.matches.append(
                 Matches(events, predictions.ref[p].astype(np.int64), predictions.time[p], side.times[events],
                         predictions.value[p], side.values[events], weights, vectors)
             )  # fmt: skip
-            predictions.remember(p)
-            predictions.time[p] = side.times[events]
-            predictions.value[p] = side.orders[events]
+            self.matched.append(
+                predictions.digest[p], side.times[events], predictions.clock[p], np.zeros(len(p)), np.ones(len(p)),
+                predictions.ref[p].astype(np.int64), np.zeros(len(p), np.int64), np.full(len(p), REMEMBERED, np.uint8),
+                side.orders[events],
+            )  # fmt: skip
+            predictions.forget(p)
+        self._append(store, side, rows, state)
+
+    @staticmethod
+    def _append(store: Entries, side: Side, rows: Rows, state: npt.NDArray[np.uint8] | int) -> None:
+        states = np.broadcast_to(np.asarray(state, np.uint8), len(rows))
         new = store.append(
-            side.digests[rows], side.times[rows], clocks, side.values[rows],
-            side.weights[rows], refs, side.widths[rows], state, side.orders[rows],
+            side.digests[rows], side.times[rows], side.clocks[rows], side.values[rows], side.weights[rows],
+            side.refs[rows], side.widths[rows], states, side.orders[rows],
         )  # fmt: skip
         if side.vectors:
-            for position, row in enumerate(new.tolist()):
-                vector = side.vectors.get(int(rows[position]))
-                if vector is not None:
+            for event, row in zip(rows.tolist(), new.tolist(), strict=True):
+                if (vector := side.vectors.get(event)) is not None:
                     store.vectors[row] = vector
 
     def _conflicts(self, side: Side, rows: Rows, q: Ints, known: Rows) -> int:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
+from msemon.core.snapshot import Piece, PieceName
 from msemon.events import Ints, Key, Target
 
 _ANY = -1
 _SPARE = 4096
+_PART = 4096  # combos in a piece
 
 
 def grown(column: npt.NDArray[np.int64], size: int, fill: int = 0) -> npt.NDArray[np.int64]:
@@ -37,6 +41,7 @@ class Names:
         self._model_texts = np.empty((0, 2), np.int64)  # text numbers of model and version
         self._target_texts = np.full((1, 2), _ANY)
         self._model_of = np.empty(0, np.int64)
+        self._saved = 0, 0  # combos and targets that stood in the last checkpoint
 
     @property
     def model_of(self) -> Ints:
@@ -83,6 +88,21 @@ class Names:
         new_targets = np.full(len(old_targets), -1, np.int64)
         new_targets[aimed] = self.targets_of([old_targets[t] for t in aimed.tolist()])
         return new_combos, new_targets
+
+    def pieces(self) -> Iterator[tuple[PieceName, Piece | None]]:
+        """Every piece by name; None where it is as it was last time. Combos are only ever added, in order."""
+        combos, targets = self._saved
+        for number, begin in enumerate(range(0, len(self.combos), _PART)):
+            part = self.combos[begin : begin + _PART]
+            changed = begin + _PART > combos and len(self.combos) > combos
+            yield ("combos", number), Piece({}, {"keys": [list(key) for key in part]}) if changed else None
+        aimed = [None if target is None else list(target) for target in self.targets[1:]]
+        yield ("targets",), Piece({}, {"targets": aimed}) if len(self.targets) != targets else None
+        self._saved = len(self.combos), len(self.targets)
+
+    def touch(self) -> None:
+        """Everything is to be written again with the next checkpoint."""
+        self._saved = 0, 0
 
     def _text(self, text: str | None) -> int:
         return _ANY if text is None else self._texts.setdefault(text, len(self._texts))

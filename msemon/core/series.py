@@ -102,6 +102,17 @@ class Series:
         self._by_model = np.empty(0, np.int64)
         self._by_combo = self._by_combo[:0]
 
+    def adopt(self, key: SeriesKey) -> int:
+        """Give a series of a restored state its place, whatever the limits say now; totals before their segments."""
+        sid = self._new(key)
+        total = sid if not key.dimension else self._sids[SeriesKey(key.model, key.version)]
+        self._total_of[sid] = total
+        if key.model != OTHER and not key.dimension:
+            self._segments[sid] = 0
+        elif key.dimension and key.segment != OTHER:
+            self._segments[total] += 1
+        return sid
+
     def _place_model(self, name: tuple[str, str]) -> int:
         key = SeriesKey(*name)
         if key not in self._sids and len(self._segments) >= self._shape.models_limit:

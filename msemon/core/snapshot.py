@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 
 PieceName = tuple[str | int, ...]
@@ -22,7 +21,7 @@ class BadState(Exception):
 class Piece(NamedTuple):
     """Columns (one-dimensional, or two-dimensional with rows last) and metadata of plain types."""
 
-    columns: dict[str, npt.NDArray[np.generic]]
+    columns: dict[str, npt.NDArray[Any]]
     meta: dict[str, Any]
 
 

@@ -49,7 +49,7 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class _Past:
+class Past:
     """What is kept of a model whose series has ended. Its times too: a straggler must not take it back in time."""
 
     lifetime: Floats
@@ -76,10 +76,12 @@ class Task:
         self._lag = np.empty(0, np.int64)  # least record time − pair time
         self._last_pair = np.empty(0, np.int64)  # largest record time of a completed pair
         self.lifetime = Compensated(3)  # pairs, weight, squared error
-        self._past: dict[tuple[str, str], _Past] = {}  # models whose series has ended, for when they come back
+        self.past: dict[tuple[str, str], Past] = {}  # models whose series has ended, for when they come back
+        self.digest_key = key
         self._digest = Digester(key)
+        self.saved_series: int | None = None  # version of the series in the last checkpoint
         self._longest = shape.windows[shape.longest]
-        self._ended_at = NEVER  # pane of the longest window in which series were last looked over
+        self.ended_at = NEVER  # pane of the longest window in which series were last looked over
         shortest = min(window.pane_us * window.panes for window in shape.windows)
         self._drop_us = max(1, min(shortest // 4, self._longest.pane_us))
         self._dropped_at = NEVER  # record clock in units of `_drop_us` when panes were last dropped
@@ -96,7 +98,7 @@ class Task:
 
     def past_lifetimes(self) -> dict[tuple[str, str], Floats]:
         """Pairs, weight and squared error (3,) of models whose series has ended here."""
-        return {name: np.asarray(past.lifetime.sum(axis=0)) for name, past in self._past.items()}
+        return {name: np.asarray(past.lifetime.sum(axis=0)) for name, past in self.past.items()}
 
     def now(self, wall_us: int) -> Ints:
         """The time each total sid's windows end at: stream time, moved on at the wall clock's pace.
@@ -107,6 +109,25 @@ class Task:
         stream, lag = self._stream[:size], self._lag[:size]
         moved = np.maximum(stream, np.where(stream == NEVER, NEVER, wall_us - np.minimum(lag, _FAR // 2)))
         return np.where(stream == NEVER, self._predicted[:size], moved)
+
+    def times(self) -> dict[str, Ints]:
+        """All times that are kept by total sid, by name."""
+        size = len(self.series.keys)
+        self._size_up()
+        columns = {"stream": self._stream, "predicted": self._predicted, "last_pair": self._last_pair, "lag": self._lag}
+        return {name: column[:size] for name, column in columns.items()}
+
+    def set_times(self, sids: Ints, times: dict[str, Ints]) -> None:
+        """Set what `times` gave at some sids."""
+        for name, column in self.times().items():
+            column[sids] = times[name]
+
+    def forget_stream_times(self) -> None:
+        """Pair times mean something else from now on."""
+        for name, column in self.times().items():
+            if name != "predicted":
+                column[:] = _FAR if name == "lag" else NEVER
+        self.past = {name: Past(past.lifetime, (NEVER, past.times[1], NEVER, _FAR)) for name, past in self.past.items()}
 
     def oldest(self, ring: int, now: Ints) -> Ints:
         """The oldest pane of this window at each of these times."""
@@ -253,8 +274,8 @@ class Task:
         if self.record_clock == NEVER:
             return
         pane, turn = self.record_clock // self._longest.pane_us, self.record_clock // self._drop_us
-        if pane != self._ended_at:
-            self._ended_at = pane
+        if pane != self.ended_at:
+            self.ended_at = pane
             self._end_series()
         if turn != self._dropped_at:
             self._dropped_at = turn
@@ -299,26 +320,29 @@ class Task:
     def _keep_lifetime(self, sid: int, name: tuple[str, str]) -> None:
         columns = (self._stream, self._predicted, self._last_pair, self._lag)
         stream, predicted, last_pair, lag = (int(column[sid]) for column in columns)
-        self._past[name] = _Past(self.lifetime.take(sid), (stream, predicted, last_pair, lag))
-        while len(self._past) > self.shape.models_limit:
-            del self._past[next(iter(self._past))]
+        self.past[name] = Past(self.lifetime.take(sid), (stream, predicted, last_pair, lag))
+        while len(self.past) > self.shape.models_limit:
+            del self.past[next(iter(self.past))]
 
     def _restore_lifetimes(self, totals: Ints) -> None:
         """A model that comes back goes on from its old totals and times."""
-        if not self._past:
+        if not self.past:
             return
         self._size_up()
         for sid in np.unique(totals).tolist():
             key = self.series.keys[sid]
-            if key is not None and (past := self._past.pop((key.model, key.version), None)) is not None:
+            if key is not None and (past := self.past.pop((key.model, key.version), None)) is not None:
                 self.lifetime.put(sid, past.lifetime)
                 self._stream[sid], self._predicted[sid], self._last_pair[sid], self._lag[sid] = past.times
 
     def _collect_names(self) -> None:
-        predictions, labels = self.join.predictions, self.join.labels
-        asked, answers = predictions.live(), labels.live()
-        used_combos, used_targets = predictions.ref[asked].astype(np.int64), labels.ref[answers].astype(np.int64)
-        combos, targets = self.names.collect(used_combos, used_targets)
-        predictions.ref[asked] = combos[used_combos]
-        labels.ref[answers] = targets[used_targets]
+        asking = [(store, store.live()) for store in (self.join.predictions, self.join.matched)]
+        labels, answers = self.join.labels, self.join.labels.live()
+        used = np.concatenate([store.ref[rows] for store, rows in asking]).astype(np.int64)
+        combos, targets = self.names.collect(used, labels.ref[answers].astype(np.int64))
+        for store, rows in asking:
+            store.ref[rows] = combos[store.ref[rows]]
+        labels.ref[answers] = targets[labels.ref[answers]]
+        for store in self.join.stores:
+            store.touch()
         self.series.forget_lookups()

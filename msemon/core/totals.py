@@ -38,6 +38,11 @@ class Compensated:
         with np.errstate(invalid="ignore"):
             return np.asarray(self._high[:, :size] + self._low[:, :size])
 
+    def parts(self, size: int) -> tuple[Floats, Floats]:
+        """High and low parts, each (rows, size), of the first `size` places."""
+        self._grow(size)
+        return self._high[:, :size], self._low[:, :size]
+
     def take(self, place: int) -> Floats:
         """High and low parts (2, rows) of one place, which then is 0."""
         self._grow(place + 1)

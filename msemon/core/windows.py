@@ -121,6 +121,21 @@ class Windows:
             block.clear(sids)
         self._latest[sids[sids < self._latest.size]] = NEVER
 
+    def adopt(self, ring: int, pane: int, sids: Ints, data: Floats) -> None:
+        """Put a restored pane in its ring: columns data (FIELDS, k) of distinct series sids (k,)."""
+        if not sids.size:
+            return
+        if data.shape != (moments.FIELDS, sids.size):
+            raise ValueError("a pane of other columns")
+        block = self.rings[ring].setdefault(pane, Block(moments.FIELDS))
+        rows = block.rows(sids)
+        block.data[:, rows] = data
+        block.dirty = True
+        if ring == self._longest:
+            full = data[moments.N] > 0
+            if full.any():
+                self._note(sids[full], np.full(int(full.sum()), pane, np.int64))
+
     def blocks(self) -> Iterator[Block]:
         """Every block of every ring."""
         for ring in self.rings:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from kafka.errors import KafkaError, NoError, UnknownTopicOrPartitionError, for_code
@@ -57,6 +58,7 @@ def joined(consumer: Any, timeout_s: float) -> bool:
     answer = coordinator._join_task
     if coordinator.rejoining and answer is not None and answer.is_done and answer.succeeded():
         coordinator._join_task = _again(consumer._manager, answer)
+        timeout_s = max(timeout_s, 20 * _AGAIN_S)
     coordinator.poll(timeout_ms=round(timeout_s * 1000))
     return not (coordinator.need_rejoin() or coordinator.rejoining)
 
@@ -117,6 +119,40 @@ def topic_partitions(consumer: Any, topics: Iterable[str], timeout_s: float) -> 
 
     kafka-python's own `partitions_for_topic` answers from its cache, or else asks for all topics without a bound.
     """
+    counts: dict[str, int | None] = {}
+    for topic in _metadata(consumer, topics, timeout_s).topics:
+        error = for_code(topic.error_code)
+        if error is NoError:
+            counts[topic.name] = len(topic.partitions)
+        elif error is UnknownTopicOrPartitionError:
+            counts[topic.name] = None
+        else:
+            raise error(f"topic {topic.name}")
+    return counts
+
+
+def learn_topics(consumer: Any, topics: Collection[str], timeout_s: float) -> bool:
+    """Make the client itself know the topics it has just subscribed to; False where that took too long.
+
+    Its first look at the cluster asks for no topic at all. Where that is answered after the subscription, it passes
+    for the answer to it: the client joins, as the group's leader gives nobody anything, and was seen to leave it so for
+    more than a minute. So whatever is on its way is awaited, and what the cluster says now put in its place.
+    """
+    cluster = consumer._cluster
+    deadline = time.monotonic() + timeout_s
+    while (left := deadline - time.monotonic()) > 0:
+        if not cluster.metadata_refresh_in_progress:
+            _metadata(consumer, topics, left, cluster.update_metadata)
+            if all(cluster.partitions_for_topic(topic) for topic in topics):
+                return True
+        time.sleep(0.01)
+    return False
+
+
+def _metadata(
+    consumer: Any, topics: Iterable[str], timeout_s: float, take: Callable[[Any], None] | None = None
+) -> Any:
+    """What the cluster says of these topics; `take` is given it on the client's own thread."""
     manager = consumer._manager
     names = [MetadataRequest.MetadataRequestTopic(name=topic) for topic in topics]
     request = MetadataRequest(
@@ -127,15 +163,9 @@ def topic_partitions(consumer: Any, topics: Iterable[str], timeout_s: float) -> 
     )
 
     async def ask() -> Any:
-        return await manager.wait_for(manager.send(request), round(timeout_s * 1000))
+        answer = await manager.wait_for(manager.send(request), max(1, round(timeout_s * 1000)))
+        if take is not None:
+            take(answer)
+        return answer
 
-    counts: dict[str, int | None] = {}
-    for topic in manager.run(ask).topics:
-        error = for_code(topic.error_code)
-        if error is NoError:
-            counts[topic.name] = len(topic.partitions)
-        elif error is UnknownTopicOrPartitionError:
-            counts[topic.name] = None
-        else:
-            raise error(f"topic {topic.name}")
-    return counts
+    return manager.run(ask)

@@ -158,6 +158,10 @@ class KafkaPythonSource:
         self._listener = _Listener(self._consumer)
         self._rebalancing = True
         self._consumer.subscribe(topics=list(self._topics), listener=self._listener)
+        try:
+            kafka_inside.learn_topics(self._consumer, self._topics, self._ask_s)
+        except errors.KafkaError as problem:
+            log.warning("the client does not know the topics yet", reason=str(problem))
         kafka_inside.refresh_topics(self._consumer, self._ask_s)
 
     def poll(self, timeout_s: float) -> Polled:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from msemon.events import Kind, Reason
-from support.decoding import MAX_FUTURE_US, RECORD_MS, WALL_US, Message, decode, decoder, reason
+from support.decoding import MAX_FUTURE_US, RECORD_MS, WALL_US, Message, batch, decode, decoder, plain, reason
 
 TS = 1_732_259_000
 PREDICTION = {"id": "r1", "model": "m", "prediction": 1.5, "ts": TS}
@@ -114,6 +114,33 @@ def test_vectors() -> None:
     assert [math.isnan(value) for value in decoded.predictions.values] == [False, True, True]
     assert math.isnan(decoded.pairs.predictions[0])
     assert math.isnan(decoded.pairs.labels[0])
+
+
+def test_known_names_take_the_quick_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain events are not judged one by one, or decoding would take five times as long unnoticed."""
+    messages: list[Message] = [
+        PREDICTION,
+        LABEL,
+        LABEL | {"model": "m"},
+        PAIR,
+        PREDICTION | {"segments": {"tier": True}},
+    ]
+    made, events = decoder(), batch(messages)
+    first = plain(made.decode(events, WALL_US))
+    monkeypatch.setattr(made._judge, "judge", None)
+    assert plain(made.decode(events, WALL_US)) == first
+
+
+def test_booleans_and_integers_as_segments_stay_apart_when_known() -> None:
+    """True equals 1 in Python and must not here, in one batch and over many."""
+    values: list[Any] = [True, 1, False, 0, "true", "1", None]
+    messages = [PREDICTION | {"segments": {"tier": value}} for value in values]
+    expected = ["true", "1", "false", "0", "true", "1", "__none__"]
+    assert [key[3] for key in decode(*messages).predictions.keys] == expected
+    made = decoder()
+    for _ in range(2):
+        for message, text in zip(messages, expected, strict=True):
+            assert made.decode(batch([message]), WALL_US).predictions.keys[0][3] == text
 
 
 def test_log_order_is_kept_between_the_quick_and_the_careful_way() -> None:

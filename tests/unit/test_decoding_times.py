@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 
+import numpy as np
 import pytest
 
-from msemon.decoding.times import from_number, from_text, record_times
+from msemon.decoding.times import from_number, from_numbers, from_text, record_times
 
 SECOND = 1_000_000
 
@@ -40,6 +41,17 @@ def test_the_unit_of_a_number_follows_from_its_size(ts: float, expected: int) ->
 def test_no_number_at_or_below_zero_is_a_time(ts: float) -> None:
     """What is not after the epoch stays ≤ 0, which is refused."""
     assert from_number(ts) <= 0
+
+
+def test_arrays_of_numbers_are_read_as_each_of_them() -> None:
+    """Whole columns give what single numbers give, on both sides of each bound and where floats need rounding."""
+    whole = [*range(10), 2**63 - 1]
+    for power in (11, 14, 17):
+        whole += [10**power + step for step in (-1_999, -1, 0, 1, 1_999)]
+    assert from_numbers(np.array(whole)).tolist() == [from_number(ts) for ts in whole]
+    floats = [float(ts) for ts in whole if float(ts) < 1e17]
+    floats += [1_732_259_000 + i / 997 for i in range(997)] + [1_732_259_000_000 + i / 997 for i in range(997)]
+    assert from_numbers(np.array(floats)).tolist() == [from_number(ts) for ts in floats]
 
 
 @pytest.mark.parametrize(

@@ -244,9 +244,9 @@ def test_eviction_takes_the_oldest_remembered_first_then_the_oldest_waiting():
     fed("p", *(predicted(START + 10 + n, f"matched {n}", 1.0, key) for n in range(3)))
     fed("l", *(labelled(START + 20 + n, f"matched {n}") for n in range(3)), labelled(START + 5, "nobody"))
     join = fed.task.join
-    assert (len(join.predictions), len(join.labels)) == (7, 4)
+    assert (len(join.predictions), len(join.matched), len(join.labels)) == (4, 3, 4)
     assert fed.task.evict(3, REMEMBERED) == 3
-    assert (join.predictions.remembered, join.labels.remembered) == (0, 3), "the predictions are older than the labels"
+    assert (join.matched.remembered, join.labels.remembered) == (0, 3), "the predictions are older than the labels"
     assert fed.task.evict(4, REMEMBERED) == 3
     assert fed.task.evict(1, WAITING) == 1
     assert join.predictions.time[join.predictions.live()].tolist() == [START + n for n in (1, 2, 3)]

@@ -1,0 +1,203 @@
+"""A task to pieces, and pieces to a task.
+
+What the settings no longer fit is left out openly: panes of a ring that is no longer kept, series of a dimension that
+is no longer asked for, all panes where a pair's time means something else now. The join always comes back whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from msemon.core.panes import Block
+from msemon.core.shape import Shape, Window
+from msemon.core.snapshot import BadState, Piece, PieceName, Snapshot
+from msemon.core.task import NEVER, Past, Task
+from msemon.core.view import SeriesKey
+from msemon.events import Ints, Key
+
+FORMAT = 1
+NONE = "__none__"
+
+_STORES = ("predictions", "matched", "labels")
+_TIMES = ("stream", "predicted", "last_pair", "lag")
+
+
+def snapshot(task: Task) -> Snapshot:
+    """What has changed since the last call, copied; and the names of all pieces. On the thread that applies batches."""
+    pieces = dict(_pieces(task))
+    changed = {name: piece for name, piece in pieces.items() if piece is not None}
+    return Snapshot(task.partition, dict(task.offsets), dict(task.clocks), changed, set(pieces))
+
+
+def touch(task: Task) -> None:
+    """Everything is to be in the next snapshot: what the last ones held may not be durable."""
+    task.names.touch()
+    task.saved_series = None
+    for store in task.join.stores:
+        store.touch()
+    for _, _, block in _blocks(task):
+        block.dirty = True
+
+
+def restored(
+    partition: int, topics: Sequence[str], shape: Shape, pieces: Mapping[PieceName, Piece]
+) -> tuple[Task, list[str]]:
+    """A task from all its pieces, and what was left out of it, in words. Raises BadState."""
+    try:
+        return _Restoring(partition, topics, shape, pieces).task()
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise BadState(f"pieces that contradict each other: {type(error).__name__} {error}") from error
+
+
+def _pieces(task: Task) -> Iterator[tuple[PieceName, Piece | None]]:
+    yield ("head",), _head(task)
+    yield ("totals",), _totals(task)
+    changed = task.saved_series != task.series.version
+    task.saved_series = task.series.version
+    yield ("series",), _series(task) if changed else None
+    yield from task.names.pieces()
+    for name, store in zip(_STORES, task.join.stores, strict=True):
+        yield from store.pieces(name)
+    for kind, ring, block in _blocks(task):
+        piece = None
+        if block.dirty:
+            sids, data = block.held()
+            piece = Piece({"sids": sids.astype(np.int64), "data": data}, {})
+            block.dirty = False
+        yield (kind, *ring), piece
+
+
+def _blocks(task: Task) -> Iterator[tuple[str, tuple[str, int], Block]]:
+    for kind, rings in (("panes", task.windows.rings), ("coverage", task.coverage.rings)):
+        for window, ring in zip(task.shape.windows, rings, strict=True):
+            for pane, block in ring.items():
+                yield kind, (_ring_name(window), pane), block
+
+
+def _ring_name(window: Window) -> str:
+    return f"{window.pane_us}/{window.panes}"
+
+
+def _head(task: Task) -> Piece:
+    return Piece({}, {
+        "format": FORMAT,
+        "key": task.digest_key.hex(),
+        "clocks": dict(task.clocks),
+        "record_clock": task.record_clock,
+        "ended_at": task.ended_at,
+        "observed": task.shape.observed,
+        "segment_keys": list(task.shape.segment_keys),
+    })  # fmt: skip
+
+
+def _totals(task: Task) -> Piece:
+    keys = task.series.keys
+    sids = np.array([sid for sid, key in enumerate(keys) if key is not None and not key.dimension], np.int64)
+    columns: dict[str, npt.NDArray[Any]] = {"sids": sids}
+    for name, column in task.times().items():
+        columns[name] = column[sids]
+    columns["lifetime"] = np.concatenate([part[:, sids] for part in task.lifetime.parts(len(keys))])
+    past = [[*name, *past.lifetime.ravel().tolist(), *past.times] for name, past in task.past.items()]
+    return Piece(columns, {"past": past})
+
+
+def _series(task: Task) -> Piece:
+    held = [(sid, key) for sid, key in enumerate(task.series.keys) if key is not None]
+    return Piece({"sids": np.array([sid for sid, _ in held], np.int64)}, {"keys": [list(key) for _, key in held]})
+
+
+class _Restoring:
+    """One restore: what each step needs of the ones before."""
+
+    def __init__(self, partition: int, topics: Sequence[str], shape: Shape, pieces: Mapping[PieceName, Piece]) -> None:
+        self._pieces = pieces
+        self._shape = shape
+        self._head = pieces[("head",)].meta
+        if self._head["format"] != FORMAT:
+            raise BadState(f"format {self._head['format']}")
+        self._task = Task(partition, list(topics), shape, bytes.fromhex(self._head["key"]))
+        self._dropped: list[str] = []
+
+    def task(self) -> tuple[Task, list[str]]:
+        task, head = self._task, self._head
+        task.clocks.update({topic: clock for topic, clock in head["clocks"].items() if topic in task.clocks})
+        task.record_clock, task.ended_at = head["record_clock"], head["ended_at"]
+        combos = self._combos()
+        targets = self._targets()
+        sids = self._series()
+        self._totals(sids)
+        same_time = head["observed"] == self._shape.observed
+        if not same_time:
+            self._dropped.append("the windows: pairs have another time under the new windows.clock")
+            task.forget_stream_times()
+        self._blocks(sids, same_time)
+        for name, store, refs in zip(_STORES, task.join.stores, (combos, combos, targets), strict=True):
+            for serial in sorted(int(key[1]) for key in self._pieces if key[0] == name and len(key) == 2):
+                whole, states = self._pieces[(name, serial)], self._pieces[(name, serial, "states")]
+                whole.columns["ref"] = refs[whole.columns["ref"]]
+                store.adopt(whole, states)
+        return task, self._dropped
+
+    def _combos(self) -> Ints:
+        """Numbers of the combos by their numbers in the pieces."""
+        before = self._head["segment_keys"]
+        names = sorted((name for name in self._pieces if name[0] == "combos"), key=lambda name: int(name[1]))
+        keys = [tuple(key) for name in names for key in self._pieces[name].meta["keys"]]
+        places = [before.index(key) if key in before else None for key in self._shape.segment_keys]
+
+        def now(key: Key) -> Key:
+            return (*key[:2], *(NONE if place is None else key[2 + place] for place in places))
+
+        return self._task.names.combos_of([now(key) for key in keys])
+
+    def _targets(self) -> Ints:
+        targets = self._pieces[("targets",)].meta["targets"]
+        return self._task.names.targets_of([None, *(tuple(target) for target in targets)])
+
+    def _series(self) -> Ints:
+        """Sids by their sids in the pieces; -1 for series that are not kept."""
+        piece = self._pieces[("series",)]
+        keys = [SeriesKey(*key) for key in piece.meta["keys"]]
+        kept = {"", *(self._shape.dimension_name(i) for i in range(len(self._shape.dimensions)))}
+        gone = sorted({key.dimension for key in keys} - kept)
+        self._dropped += [f"the segments of {dimension}: no longer a dimension" for dimension in gone]
+        sids = np.full(int(piece.columns["sids"].max(initial=-1)) + 1, -1, np.int64)
+        rows = list(zip(keys, piece.columns["sids"].tolist(), strict=True))
+        for key, old in sorted(rows, key=lambda row: bool(row[0].dimension)):  # totals first
+            if key.dimension in kept:
+                sids[old] = self._task.series.adopt(key)
+        return sids
+
+    def _totals(self, sids: Ints) -> None:
+        piece = self._pieces[("totals",)]
+        rows = sids[piece.columns["sids"]]
+        self._task.set_times(rows, {name: piece.columns[name] for name in _TIMES})
+        for sid, parts in zip(rows.tolist(), piece.columns["lifetime"].T, strict=True):
+            self._task.lifetime.put(sid, parts.reshape(2, 3))
+        for model, version, *rest in piece.meta["past"]:
+            times = (int(rest[6]), int(rest[7]), int(rest[8]), int(rest[9]))
+            self._task.past[model, version] = Past(np.array(rest[:6]).reshape(2, 3), times)
+
+    def _blocks(self, sids: Ints, same_time: bool) -> None:
+        rings = {_ring_name(window): number for number, window in enumerate(self._shape.windows)}
+        left = set()
+        for name in sorted(name for name in self._pieces if name[0] in ("panes", "coverage")):
+            kind, ring, pane = name
+            if ring not in rings:
+                left.add(ring)
+                continue
+            if kind == "panes" and not same_time:
+                continue
+            piece = self._pieces[name]
+            owners = sids[piece.columns["sids"]]
+            kept = np.flatnonzero(owners >= 0)
+            part = self._task.windows if kind == "panes" else self._task.coverage
+            part.adopt(rings[str(ring)], int(pane), owners[kept], piece.columns["data"][:, kept])
+        self._dropped += [f"the panes of {ring} µs: no longer a window" for ring in sorted(map(str, left))]
+
+
+__all__ = ["FORMAT", "NEVER", "restored", "snapshot", "touch"]
