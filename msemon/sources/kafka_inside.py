@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kafka.errors import KafkaError, NoError, UnknownTopicOrPartitionError, for_code
@@ -73,18 +73,23 @@ def _again(manager: Any, answer: Any) -> Any:
     return manager.call_soon(wait)
 
 
-def refresh_topics(consumer: Any, timeout_s: float) -> None:
+def refresh_topics(consumer: Any, topics: Iterable[str], timeout_s: float) -> None:
     """Wait until the client knows the partitions of the topics it has subscribed to; gives up in silence.
 
-    Else, elected leader, it may assign none to anybody, and let the group rebalance again right after.
+    Else, elected leader, it may assign none to anybody, and let the group rebalance again right after. The first answer
+    may be one to an earlier question, about no topic at all.
     """
-    manager = consumer._manager
+    manager, cluster = consumer._manager, consumer._manager.cluster
+    deadline_s = time.monotonic() + timeout_s
 
-    async def ask() -> Any:
-        return await manager.wait_for(manager.cluster.request_update(), round(timeout_s * 1000))
+    async def ask(left_s: float) -> Any:
+        return await manager.wait_for(cluster.request_update(), max(1, round(left_s * 1000)))
 
-    with contextlib.suppress(KafkaError):
-        manager.run(ask)
+    while (left_s := deadline_s - time.monotonic()) > 0:
+        if all(cluster.partitions_for_topic(topic) for topic in topics):
+            return
+        with contextlib.suppress(KafkaError):
+            manager.run(ask, left_s)
 
 
 def last_heartbeat_s(consumer: Any) -> float:
@@ -119,8 +124,19 @@ def topic_partitions(consumer: Any, topics: Iterable[str], timeout_s: float) -> 
 
     kafka-python's own `partitions_for_topic` answers from its cache, or else asks for all topics without a bound.
     """
+    manager = consumer._manager
+    request = MetadataRequest(
+        topics=[MetadataRequest.MetadataRequestTopic(name=topic) for topic in topics],
+        allow_auto_topic_creation=False,
+        include_cluster_authorized_operations=False,
+        include_topic_authorized_operations=False,
+    )
+
+    async def ask() -> Any:
+        return await manager.wait_for(manager.send(request), max(1, round(timeout_s * 1000)))
+
     counts: dict[str, int | None] = {}
-    for topic in _metadata(consumer, topics, timeout_s).topics:
+    for topic in manager.run(ask).topics:
         error = for_code(topic.error_code)
         if error is NoError:
             counts[topic.name] = len(topic.partitions)
@@ -129,43 +145,3 @@ def topic_partitions(consumer: Any, topics: Iterable[str], timeout_s: float) -> 
         else:
             raise error(f"topic {topic.name}")
     return counts
-
-
-def learn_topics(consumer: Any, topics: Collection[str], timeout_s: float) -> bool:
-    """Make the client itself know the topics it has just subscribed to; False where that took too long.
-
-    Its first look at the cluster asks for no topic at all. Where that is answered after the subscription, it passes
-    for the answer to it: the client joins, as the group's leader gives nobody anything, and was seen to leave it so for
-    more than a minute. So whatever is on its way is awaited, and what the cluster says now put in its place.
-    """
-    cluster = consumer._cluster
-    deadline = time.monotonic() + timeout_s
-    while (left := deadline - time.monotonic()) > 0:
-        if not cluster.metadata_refresh_in_progress:
-            _metadata(consumer, topics, left, cluster.update_metadata)
-            if all(cluster.partitions_for_topic(topic) for topic in topics):
-                return True
-        time.sleep(0.01)
-    return False
-
-
-def _metadata(
-    consumer: Any, topics: Iterable[str], timeout_s: float, take: Callable[[Any], None] | None = None
-) -> Any:
-    """What the cluster says of these topics; `take` is given it on the client's own thread."""
-    manager = consumer._manager
-    names = [MetadataRequest.MetadataRequestTopic(name=topic) for topic in topics]
-    request = MetadataRequest(
-        topics=names,
-        allow_auto_topic_creation=False,
-        include_cluster_authorized_operations=False,
-        include_topic_authorized_operations=False,
-    )
-
-    async def ask() -> Any:
-        answer = await manager.wait_for(manager.send(request), max(1, round(timeout_s * 1000)))
-        if take is not None:
-            take(answer)
-        return answer
-
-    return manager.run(ask)

@@ -42,6 +42,9 @@ ASK_S = 10.0
 JOIN_S = 1.0
 """How long a poll may take, whatever it is given, while the group rebalances and nothing could be read anyway."""
 
+LEARN_S = 2.0
+"""How long to wait for the client to know the topics before it joins the group."""
+
 CHECK_S = 5.0
 """How long after an assignment that was not sound it is looked at again."""
 
@@ -158,11 +161,7 @@ class KafkaPythonSource:
         self._listener = _Listener(self._consumer)
         self._rebalancing = True
         self._consumer.subscribe(topics=list(self._topics), listener=self._listener)
-        try:
-            kafka_inside.learn_topics(self._consumer, self._topics, self._ask_s)
-        except errors.KafkaError as problem:
-            log.warning("the client does not know the topics yet", reason=str(problem))
-        kafka_inside.refresh_topics(self._consumer, self._ask_s)
+        kafka_inside.refresh_topics(self._consumer, self._topics, LEARN_S)
 
     def poll(self, timeout_s: float) -> Polled:
         """See `Source`."""

@@ -204,7 +204,7 @@ def test_two_members_share_the_partitions_in_pairs_and_lose_and_repeat_nothing(b
 def test_a_join_that_outlasts_a_poll_is_never_forgotten(kafka, monkeypatch):
     """kafka-python alone forgets an answer that comes between two polls, and stays outside without heartbeats."""
     monkeypatch.setattr(kafka_python, "JOIN_S", 0.001)
-    monkeypatch.setattr(kafka_inside, "refresh_topics", lambda consumer, timeout_s: None)
+    monkeypatch.setattr(kafka_inside, "refresh_topics", lambda consumer, topics, timeout_s: None)
     for _ in range(6):
         place = Place(kafka)
         with member(place.settings()) as one:
@@ -396,7 +396,7 @@ def stored_batches(path: Path) -> list[tuple[int, bytearray]]:
     return found
 
 
-def overwrite(path: Path, at: int, data: bytes) -> None:
+def overwrite(path: Path, at: int, data: bytearray) -> None:
     with path.open("r+b") as file:
         file.seek(at)
         file.write(data)

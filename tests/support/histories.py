@@ -162,25 +162,26 @@ POLLS = ("gallup", "ipsos", "morning_consult", "rasmussen", "you_gov")
 
 
 def approval() -> Iterator[Observation]:
-    """TrumpApproval, which river ships: the rating from five polls by river's linear regression; and by regressions of
-    scikit-learn, which learn as they go too, the five polls of each day from those of the day before, as a vector.
+    """TrumpApproval, which river ships: the rating from five polls by river's linear regression; and the five polls of
+    each day as a vector, from those of the day before, by regressions of scikit-learn that learn as they go too.
     """
     from river import datasets, linear_model, optim, preprocessing
     from sklearn.linear_model import SGDRegressor
-    from sklearn.multioutput import MultiOutputRegressor
 
-    rating = preprocessing.StandardScaler() | linear_model.LinearRegression(optimizer=optim.SGD(0.05))
-    polls = MultiOutputRegressor(SGDRegressor(eta0=0.02, learning_rate="constant", random_state=3))
+    line = linear_model.LinearRegression(optimizer=optim.SGD(0.02), intercept_lr=0.3, intercept_init=40.0)
+    rating = preprocessing.StandardScaler() | line
+    polls = [SGDRegressor(eta0=0.02, learning_rate="constant", random_state=i) for i in range(len(POLLS))]
     yesterday = None
     for features, truth in datasets.TrumpApproval():
         polled = {name: features[name] for name in POLLS}
         today = (np.array([[polled[name] for name in POLLS]]) - 40.0) / 5.0
         forecast = [40.0] * len(POLLS)
-        if yesterday is not None and hasattr(polls, "estimators_"):
-            forecast = (polls.predict(yesterday)[0] * 5.0 + 40.0).tolist()
+        if yesterday is not None and hasattr(polls[0], "coef_"):
+            forecast = [float(model.predict(yesterday)[0]) * 5.0 + 40.0 for model in polls]
         said = {"rating": rating.predict_one(polled), "polls": forecast}
         yield Observation(features, said, {"rating": truth, "polls": list(polled.values())})
         rating.learn_one(polled, truth)
         if yesterday is not None:
-            polls.partial_fit(yesterday, today)
+            for model, poll in zip(polls, today[0], strict=True):
+                model.partial_fit(yesterday, [poll])
         yesterday = today

@@ -123,7 +123,7 @@ class FakeConsumer:
         return {p: self.log["end"][p] for p in partitions}
 
     def offsets_for_times(self, timestamps: dict[Any, int], timeout_ms: int) -> dict[Any, Any]:
-        found = {p: self.log["times"].get(p) for p in timestamps}  # type: ignore[call-overload]
+        found = {p: self.log["times"].get(p) for p in timestamps}
         timestamps.clear()  # as kafka-python may: it works on the dict it is given
         return found
 
@@ -140,7 +140,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> dict[str, int | None]:
     COUNTS.clear()
     COUNTS.update({A: 2, B: 2})
     monkeypatch.setattr(kafka_python, "KafkaConsumer", FakeConsumer)
-    monkeypatch.setattr(kafka_inside, "refresh_topics", lambda consumer, timeout_s: None)
+    monkeypatch.setattr(kafka_inside, "refresh_topics", lambda consumer, topics, timeout_s: None)
     monkeypatch.setattr(kafka_inside, "topic_partitions", lambda consumer, topics, timeout_s: dict(COUNTS))
     return COUNTS
 
