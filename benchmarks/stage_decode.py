@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -51,7 +50,7 @@ def batch(make: Callable[[int], str | None]) -> Batch:
     return Batch(
         topic="events",
         partition=0,
-        offsets=range(EVENTS),
+        offsets=list(range(EVENTS)),
         timestamps_ms=[WALL_US // 1_000] * EVENTS,
         values=values,
         next_offset=EVENTS,
@@ -77,8 +76,10 @@ def parse_all(events: Batch) -> None:
     decode = YARDSTICK.decode
     for value in events.values:
         if value is not None:
-            with suppress(msgspec.DecodeError):
+            try:  # contextlib.suppress would cost half as much again as what is measured
                 decode(value)
+            except msgspec.DecodeError:
+                continue
 
 
 CASES: dict[str, tuple[JsonDecoder, Callable[[int], str | None]]] = {

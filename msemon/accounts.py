@@ -11,6 +11,7 @@ from msemon.core.process import Process
 from msemon.core.task import NEVER, Outcome
 from msemon.events import Batch, Decoded, Reason
 from msemon.export.pipeline import Pipeline
+from msemon.keeper import Found, Written
 from msemon.sources.base import TopicPartition
 
 _MILLISECOND_US = 1_000
@@ -31,6 +32,7 @@ class Accounts:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self._progress: dict[TopicPartition, _Progress] = {}
+        self._durable_us: dict[int, int] = {}  # by partition: when its last checkpoint became durable
         self._newest_prediction = self._newest_label = NEVER
 
     def started(self, where: TopicPartition, offset: int) -> None:
@@ -40,6 +42,7 @@ class Accounts:
     def dropped(self, topics: list[str], partitions: frozenset[int]) -> None:
         """These partitions are no longer ours."""
         self._progress = {where: p for where, p in self._progress.items() if where.partition not in partitions}
+        self._durable_us = {p: at for p, at in self._durable_us.items() if p not in partitions}
         self._pipeline.forget(topics, partitions)
 
     def fetched(self, batch: Batch) -> None:
@@ -67,6 +70,25 @@ class Accounts:
             newest = max(batch.timestamps_ms, default=0) * _MILLISECOND_US
             progress.record_time_us = max(progress.record_time_us, newest)
 
+    def restored(self, found: Found) -> None:
+        """A partition has been taken over."""
+        p = self._pipeline
+        p.restores.labels("none" if found.task is None else "store").inc()
+        p.restore_duration_seconds.set(found.seconds)
+        for rejection in found.rejected:
+            p.snapshots_rejected.labels(rejection.reason).inc()
+
+    def written(self, written: Written, wall_us: int) -> None:
+        """A checkpoint has become durable, or failed."""
+        p = self._pipeline
+        if written.error is not None:
+            p.checkpoint_failures.inc()
+            return
+        self._durable_us[written.partition] = wall_us
+        p.checkpoint_timestamp_seconds.set(min(self._durable_us.values()) / 1e6)
+        p.checkpoint_duration_seconds.set(written.seconds)
+        p.checkpoint_bytes.set(written.bytes)
+
     def evicted(self, waited: int, remembered: int) -> None:
         self._pipeline.join_evicted.labels("waiting").inc(waited)
         self._pipeline.join_evicted.labels("remembered").inc(remembered)
@@ -82,6 +104,8 @@ class Accounts:
         p.join_pending.labels("prediction").set(waiting[0])
         p.join_pending.labels("label").set(waiting[1])
         p.partitions_assigned.set(len(process.tasks))
+        for partition, task in process.tasks.items():
+            p.state_incomplete.labels(str(partition)).set(task.incomplete)
         for gauge, newest in (
             (p.last_prediction_timestamp_seconds, self._newest_prediction),
             (p.last_label_timestamp_seconds, self._newest_label),

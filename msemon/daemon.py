@@ -27,10 +27,14 @@ from msemon.events import Batch, Decoded
 from msemon.export.families import Selection, select
 from msemon.export.pipeline import Pipeline
 from msemon.export.server import Server
+from msemon.keeper import Keeper
+from msemon.ownership import Ownership
 from msemon.settings import Settings
+from msemon.settings.values import Duration
 from msemon.sources.base import Fatal, Polled, Source, UnequalPartitions, Unreachable
 from msemon.sources.in_step import InStep
 from msemon.sources.kafka_python import KafkaPythonSource
+from msemon.state import Unavailable, Unusable, open_store
 from msemon.wiring import decoder_of, shape_of
 
 log = structlog.get_logger(__name__)
@@ -41,8 +45,8 @@ REFRESH_S = 1.0  # of the gauges
 RETRY_S = (0.5, 10.0)  # first and longest wait before another attempt to reach the cluster
 TOPIC_WAIT_S = 2.0  # between looks for a topic that does not exist yet
 STALLED_S = 60.0  # without a turn of the loop, health fails
-COMMIT_S = 5.0  # longest wait for the group's answer
-CLOSE_S = 5.0
+FINISH_S = 5.0  # for the last checkpoint and its commit
+CLOSE_S = 2.0
 
 
 def run(settings: Settings) -> int:
@@ -77,8 +81,9 @@ class Daemon:
         self._started = time.monotonic()
         self._turned = self._started
         self._joined = False  # the group has told us what is ours
-        self._unplaced: set[int] = set()  # ours, but not known yet where to begin
-        self._retry_at = self._refresh_at = self._commit_at = 0.0
+        self._refresh_at = 0.0
+        self._keeper: Keeper | None = None
+        self._ownership: Ownership | None = None  # from the connection on
         self._unequal = False
         self._more = False  # work was left at the end of the last turn
         self.selection: Selection = select(settings.export.metrics, settings.export.segment_metrics)
@@ -99,7 +104,8 @@ class Daemon:
         return time.monotonic() - self._turned < STALLED_S
 
     def ready(self) -> bool:
-        return self._joined and not self._unplaced and not self._stopping.is_set()
+        settled = self._ownership is not None and self._ownership.settled
+        return self._joined and settled and not self._stopping.is_set()
 
     def status(self) -> dict[str, Any]:
         with self._lock:
@@ -132,16 +138,11 @@ class Daemon:
             )
             return 1
         log.info("serving", address=self._settings.web.address, port=self.server.port)
-        if self._settings.state.store != "none":
-            log.warning(
-                "state is not kept in this version: a restart begins at kafka.start",
-                start=str(self._settings.kafka.start),
-            )
         try:
             self._connect()
             while not self._stopping.is_set():
                 self._turn()
-        except (Fatal, UnequalPartitions) as error:
+        except (Fatal, UnequalPartitions, Unusable) as error:
             log.error("can't go on", error=str(error))  # noqa: TRY400 - nothing unexpected: no traceback
             return 1
         except Exception:
@@ -163,40 +164,69 @@ class Daemon:
     def _connect(self) -> None:
         """Reach the cluster and wait for the topics, however long it takes. Raises Fatal and UnequalPartitions."""
         wait = RETRY_S[0]
+        if self._settings.state.store != "kafka":  # what is wrong with a directory is said at once
+            self._open_store(0)
         while not self._stopping.is_set():
             self._turned = time.monotonic()
             try:
                 self._source.connect()
                 counts = self._source.partition_counts()
-            except Unreachable as error:
+                self._show_partitions(counts)
+                missing = [topic for topic, count in counts.items() if count is None]
+                if not missing:
+                    self._open_store(max(count or 0 for count in counts.values()))
+                    self._source.subscribe()
+                    return
+            except (Unreachable, Unavailable) as error:
                 log.warning("no broker answers", error=str(error), retry_seconds=wait)
                 self._stopping.wait(wait)
                 wait = min(2 * wait, RETRY_S[1])
                 continue
-            self._show_partitions(counts)
-            missing = [topic for topic, count in counts.items() if count is None]
-            if not missing:
-                self._source.subscribe()
-                return
             log.warning("waiting for topics that do not exist yet", topics=missing)
             self._stopping.wait(TOPIC_WAIT_S)
 
+    def _open_store(self, partitions: int) -> None:
+        """Where state is kept, and who keeps it. Raises Unusable and Unavailable."""
+        if self._ownership is not None:
+            return
+        settings = self._settings
+        shape = self._process.shape
+        self._keeper = Keeper(open_store(settings, partitions), self._topics, shape)
+        matters = shape.timeout_us + max(window.pane_us * (window.panes + 1) for window in shape.windows)
+        self._ownership = Ownership(
+            self._source,
+            self._in_step,
+            self._process,
+            self._accounts,
+            self._keeper,
+            self._lock,
+            topics=self._topics,
+            start=settings.kafka.start,
+            rewind=Duration(f"{-(-matters // 1_000_000)}s"),
+            interval_s=settings.state.interval,
+            wall_us=_wall_us,
+        )
+
     def _turn(self) -> None:
         """Poll once, work for a while."""
+        assert self._ownership is not None
         polled = self._source.poll(0.0 if self._more else POLL_S)
-        self._follow_group(polled)
-        self._take_in(polled)
+        self._follow_group(polled, self._ownership)
+        self._take_in(polled, self._ownership)
         self._refuse(polled.unequal)
         self._more = not polled.unequal and self._work()
-        self._housekeeping()
+        self._ownership.turn()
+        self._refresh()
         self._turned = time.monotonic()
 
     def _stop(self) -> None:
         """Readiness is off already: no more polls; tell the group where we are, leave it, HTTP last."""
-        if self._joined:
-            self._commit()
+        if self._joined and self._ownership is not None:
+            self._ownership.finish(FINISH_S)
         if self._dead_letters is not None:
             self._dead_letters.close(CLOSE_S)
+        if self._keeper is not None:
+            self._keeper.close(CLOSE_S)
         self._source.close(CLOSE_S)
         self.server.stop()
         log.info("stopped")
@@ -214,70 +244,33 @@ class Daemon:
             self._apply(*item)
         return True
 
-    def _follow_group(self, polled: Polled) -> None:
-        gone = polled.lost | polled.revoked
-        if gone:
-            self._drop(gone, lost=bool(polled.lost))
-        if polled.assigned is None:
-            self._place()
-            return
-        self._pipeline.rebalances.inc()
-        self._drop(frozenset(self._process.tasks) - polled.assigned, lost=False)
-        new = polled.assigned - self._process.tasks.keys()
-        self._unplaced |= new
-        with self._lock:
-            for partition in new:
-                self._process.start(partition)
-        self._joined = True
-        self._show_partitions(self._counts())
-        log.info("partitions assigned", partitions=sorted(polled.assigned), new=sorted(new))
-        self._retry_at = 0.0
-        self._place()
+    def _follow_group(self, polled: Polled, ownership: Ownership) -> None:
+        if polled.lost:
+            ownership.drop(polled.lost, lost=True)
+        if polled.revoked:
+            ownership.drop(polled.revoked, lost=False)
+        if polled.assigned is not None:
+            self._pipeline.rebalances.inc()
+            ownership.assigned(polled.assigned)
+            self._joined = True
+            self._show_partitions(self._counts())
 
-    def _drop(self, partitions: frozenset[int], *, lost: bool) -> None:
-        if not partitions:
-            return
-        with self._lock:
-            for partition in partitions:
-                self._process.drop(partition)
-        self._in_step.drop(partitions)
-        self._unplaced -= partitions
-        self._accounts.dropped(self._topics, partitions)
-        log.info("partitions gone", partitions=sorted(partitions), lost=lost)
-
-    def _place(self) -> None:
-        """Begin to read what is new, once the cluster has said where that is."""
-        if not self._unplaced or time.monotonic() < self._retry_at:
-            return
-        try:
-            offsets = self._source.start_offsets(self._unplaced, self._settings.kafka.start)
-        except Unreachable as error:
-            log.warning("where to begin is not known yet", partitions=sorted(self._unplaced), error=str(error))
-            self._retry_at = time.monotonic() + RETRY_S[1]
-            return
-        self._in_step.add(self._unplaced, time.monotonic())
-        for where, offset in offsets.items():
-            self._source.seek(where, offset)
-            self._accounts.started(where, offset)
-        for partition in self._unplaced:
-            # state before the start is not to be had: the windows fill from here on
-            self._pipeline.state_incomplete.labels(str(partition)).set(1)
-        self._source.resume(offsets)
-        self._unplaced.clear()
-
-    def _take_in(self, polled: Polled) -> None:
+    def _take_in(self, polled: Polled, ownership: Ownership) -> None:
         now = time.monotonic()
         for batch in polled.batches:
-            if batch.partition in self._process.tasks and batch.partition not in self._unplaced:
+            if ownership.reads(batch.partition):
                 self._in_step.put(batch, now)
                 self._accounts.fetched(batch)
         for gap in polled.gaps:
             self._pipeline.offset_gap_records.labels(gap.where.topic, str(gap.where.partition)).inc(gap.records)
+            ownership.incomplete(gap.where.partition)
             log.error("the log no longer has what was to be read", **gap._asdict())
         for cut in polled.truncated:
             log.error("the log was cut back", **cut._asdict())
+            ownership.again(cut.where.partition)
         for skip in polled.skipped:
             self._pipeline.offset_gap_records.labels(skip.where.topic, str(skip.where.partition)).inc(skip.records)
+            ownership.incomplete(skip.where.partition)
             log.error("unreadable records passed over", **skip._asdict())
         for error in polled.errors:
             log.warning("kafka", error=error)
@@ -302,20 +295,11 @@ class Daemon:
             for row, reason in (*decoded.rejections, *outcome.rejections):
                 self._dead_letters.send(batch, row, reason)
 
-    def _housekeeping(self) -> None:
+    def _refresh(self) -> None:
         now = time.monotonic()
         if now >= self._refresh_at:
             self._refresh_at = now + REFRESH_S
             self._accounts.refresh(self._process, self._source.lag(), _wall_us())
-        if self._joined and now >= self._commit_at:
-            self._commit_at = now + self._settings.state.interval
-            self._commit()
-
-    def _commit(self) -> None:
-        """Tell the group how far we are: for people and lag tools, and to hear that it still counts us in."""
-        offsets = self._accounts.offsets()
-        if offsets and not self._source.commit(offsets, COMMIT_S):
-            log.warning("offsets not committed", partitions=sorted(self._process.tasks))
 
     def _refuse(self, unequal: UnequalPartitions | None) -> None:
         """While partition counts differ, events of one id do not meet: nothing is joined, serving goes on."""

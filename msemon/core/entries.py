@@ -7,7 +7,7 @@ are merged, so the rows held are at most about twice the entries. Rows move only
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,10 +183,10 @@ class Entries:
         rows = [np.flatnonzero(self.state[block.rows] != DEAD) + block.start for block in self.blocks]
         return np.concatenate(rows) if rows else np.empty(0, np.int64)
 
-    def touch(self) -> None:
-        """Everything is to be written again with the next checkpoint."""
+    def touch(self, serials: Collection[int] | None = None) -> None:
+        """These generations, or all, are to be written again with the next checkpoint."""
         for block in self.blocks:
-            block.grown = True
+            block.grown |= serials is None or block.serial in serials
 
     def pieces(self, name: str) -> Iterator[tuple[PieceName, Piece | None]]:
         """Every piece of this store by name, oldest generation first; None where it is as it was last time."""

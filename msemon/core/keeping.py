@@ -6,7 +6,7 @@ is no longer asked for, all panes where a pair's time means something else now. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,21 @@ def touch(task: Task) -> None:
         store.touch()
     for _, _, block in _blocks(task):
         block.dirty = True
+
+
+def touch_some(task: Task, names: Collection[PieceName]) -> None:
+    """These pieces are to be in the next snapshot, changed or not; names of pieces that have ended do no harm."""
+    kinds = {name[0] for name in names}
+    if "series" in kinds:
+        task.saved_series = None
+    if kinds & {"combos", "targets"}:
+        task.names.touch()
+    for name, store in zip(_STORES, task.join.stores, strict=True):
+        if name in kinds:
+            store.touch({int(piece[1]) for piece in names if piece[0] == name})
+    for kind, ring, block in _blocks(task):
+        if (kind, *ring) in names:
+            block.dirty = True
 
 
 def restored(
@@ -89,6 +104,7 @@ def _head(task: Task) -> Piece:
         "clocks": dict(task.clocks),
         "record_clock": task.record_clock,
         "ended_at": task.ended_at,
+        "incomplete_since": task.incomplete_since,
         "observed": task.shape.observed,
         "segment_keys": list(task.shape.segment_keys),
     })  # fmt: skip
@@ -126,6 +142,7 @@ class _Restoring:
         task, head = self._task, self._head
         task.clocks.update({topic: clock for topic, clock in head["clocks"].items() if topic in task.clocks})
         task.record_clock, task.ended_at = head["record_clock"], head["ended_at"]
+        task.incomplete_since = head["incomplete_since"]
         combos = self._combos()
         targets = self._targets()
         sids = self._series()

@@ -23,16 +23,21 @@ class Process:
     def __init__(self, topics: list[str], shape: Shape, new_key: Callable[[], bytes]) -> None:
         self.tasks: dict[int, Task] = {}
         self._topics = topics
-        self._shape = shape
+        self.shape = shape
         self._new_key = new_key
         self._ledger = Ledger(shape.total_series_limit)
         self._places: dict[int, tuple[int, Ints]] = {}  # by partition: (series version, place of each sid)
 
     def start(self, partition: int) -> Task:
         """Own a partition, with a task that knows nothing yet."""
-        task = self.tasks[partition] = Task(partition, self._topics, self._shape, self._new_key())
+        task = self.tasks[partition] = Task(partition, self._topics, self.shape, self._new_key())
         self._places.pop(partition, None)
         return task
+
+    def adopt(self, task: Task) -> None:
+        """Own a partition with a task that was restored."""
+        self.tasks[task.partition] = task
+        self._places.pop(task.partition, None)
 
     def drop(self, partition: int) -> None:
         """No longer own a partition: its task goes, the counters stay."""
@@ -84,7 +89,7 @@ class Process:
         stream, last_pair, lifetime = self._times(places, size)
         delays, delay_sum = self._ledger.delay_histogram(models)
         return View(
-            windows=[window.name for window in self._shape.windows],
+            windows=[window.name for window in self.shape.windows],
             models=self._table(models, windows),
             segments=self._table(segments, windows),
             coverage=[counts[:, models] for counts in coverage],
@@ -92,7 +97,7 @@ class Process:
             stream_time=_seconds(stream[models]),
             last_pair=_seconds(last_pair[models]),
             series=self._held_segments(places, size)[models],
-            series_limit=np.full(len(models), float(self._shape.series_limit)),
+            series_limit=np.full(len(models), float(self.shape.series_limit)),
             folded=self._ledger.folds(models),
             delays=delays,
             delay_sum=delay_sum,
@@ -124,7 +129,7 @@ class Process:
     def _windows(self, places: dict[int, Ints], now: Ints, size: int) -> tuple[list[Floats], list[Ints]]:
         windows: list[Floats] = []
         coverage: list[Ints] = []
-        for ring, window in enumerate(self._shape.windows):
+        for ring, window in enumerate(self.shape.windows):
             merged = moments.empty(size)
             counts = np.zeros((2, size), np.int64)
             for p, mine in places.items():
@@ -174,7 +179,7 @@ class Process:
         held = np.zeros(len(self._ledger.keys), np.bool_)
         for here in places.values():
             held[here[here >= 0]] = True
-        longest = self._shape.windows[self._shape.longest]
+        longest = self.shape.windows[self.shape.longest]
         self._ledger.expire(held, wall_us - longest.pane_us * (longest.panes + 1))
 
 

@@ -79,6 +79,7 @@ class Task:
         self.past: dict[tuple[str, str], Past] = {}  # models whose series has ended, for when they come back
         self.digest_key = key
         self._digest = Digester(key)
+        self.incomplete_since: int | None = None  # record clock at which something was missing; None: state is whole
         self.saved_series: int | None = None  # version of the series in the last checkpoint
         self._longest = shape.windows[shape.longest]
         self.ended_at = NEVER  # pane of the longest window in which series were last looked over
@@ -134,6 +135,19 @@ class Task:
         window = self.shape.windows[ring]
         return np.asarray(np.where(now == NEVER, _FAR, now // window.pane_us - window.panes))
 
+    @property
+    def incomplete(self) -> bool:
+        """Whether windows or join may still lack something: until all that was missing would have left them."""
+        since = self.incomplete_since
+        if since is None:
+            return False
+        span = self._longest.pane_us * (self._longest.panes + 1) + self.shape.timeout_us
+        return since == NEVER or self.record_clock < since + span
+
+    def mark_incomplete(self) -> None:
+        """From here back something of the log is missing."""
+        self.incomplete_since = self.record_clock
+
     # The transition.
 
     def apply(self, topic: str, decoded: Decoded, next_offset: int) -> Outcome:
@@ -168,6 +182,8 @@ class Task:
         clocks[order] = np.maximum.accumulate(np.maximum(times[order], self.clocks.get(topic, NEVER)))
         self.clocks[topic] = int(clocks[order[-1]])
         self.record_clock = max(self.record_clock, *(int(k.record_times.max()) for k in kinds if len(k.record_times)))
+        if self.incomplete_since == NEVER:
+            self.incomplete_since = min(int(k.record_times.min()) for k in kinds if len(k.record_times))
         return np.split(clocks, np.cumsum([len(kind.times) for kind in kinds])[:-1])
 
     def _predictions(self, events: Predictions, clocks: Ints, outcome: Outcome) -> None:

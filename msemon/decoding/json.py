@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from msgspec.structs import astuple
 
 from msemon.decoding.columns import Columns
@@ -62,6 +63,8 @@ class JsonDecoder:
         vector_length: int,
         json_depth: int,
     ) -> None:
+        if json_depth < 1:
+            raise ValueError("json_depth must be at least 1: an event is an object")
         if label_length < SHORTEST_LIMIT:
             raise ValueError(f"label_length must be at least {SHORTEST_LIMIT}, for a cut value's `~` and 8 digits")
         self._layout = Layout(fields, segment_keys)
@@ -93,9 +96,11 @@ class JsonDecoder:
         if self._layout.quick is None or not values:
             return [NOTHING] * len(values)
         decode, fields_of = self._layout.quick
-        candidates = [value if value and fits else b"" for value, fits in zip(values, self._fit(values), strict=True)]
+        candidates = values
+        if not self._all_fit(values):
+            candidates = [value if value and fit else b"" for value, fit in zip(values, self._fit(values), strict=True)]
         parsed: list[tuple[Any, ...]] = []
-        left = map(fields_of, map(decode, candidates))
+        left = map(fields_of, map(cast("Callable[[Any], Any]", decode), candidates))
         while len(parsed) < len(values):
             try:
                 parsed.extend(left)  # what came before an error stays, and the iterator goes on behind it
@@ -103,17 +108,33 @@ class JsonDecoder:
                 parsed.append(NOTHING)
         return parsed
 
+    def _all_fit(self, values: Sequence[bytes | None]) -> bool:
+        """Whether all values are surely fit for the quick way, as the usual batch is; at half the cost of `_fit`.
+
+        A value nested deeper than `json_depth` has more opening brackets than that within its own length. So where
+        any so many brackets that follow one another lie further apart than the largest value is long, none is.
+        """
+        try:
+            whole = b"".join(values)  # type: ignore[arg-type]  # a tombstone is why it may raise
+        except TypeError:
+            return False
+        largest = max(map(len, values))  # type: ignore[arg-type]
+        if largest > self._message_bytes or not whole.isascii():
+            return False
+        places = np.flatnonzero(_opening(whole))
+        spans = places[self._json_depth :] - places[: -self._json_depth]
+        return len(spans) == 0 or int(spans.min()) >= largest
+
     def _fit(self, values: Sequence[bytes | None]) -> Sequence[bool]:
         """Which values are fit for the quick way: there, in UTF-8, not too large, surely not nested too deep.
 
-        UTF-8 is looked at here because msgspec does not in what it skips. All at once for the usual batch: counting
-        brackets message by message costs as much as a third of decoding them.
+        UTF-8 is looked at here because msgspec does not in what it skips. All at once: counting brackets value by
+        value costs a third of what decoding them does.
         """
         present = [value or b"" for value in values]
         sizes = np.fromiter(map(len, present), dtype=np.int64, count=len(present))
         whole = b"".join([*present, b" "])  # one byte more, so that an empty value at the end has a place to start
-        opening = (np.frombuffer(whole, dtype=np.uint8) | 0x20) == ord("{")  # "[" is "{" without that bit
-        brackets = np.add.reduceat(opening.view(np.uint8), np.cumsum(sizes) - sizes, dtype=np.int64)
+        brackets = np.add.reduceat(_opening(whole).view(np.uint8), np.cumsum(sizes) - sizes, dtype=np.int64)
         fit = (sizes > 0) & (sizes <= self._message_bytes) & (brackets <= self._json_depth)
         if not whole.isascii():
             fit &= np.fromiter((_text(value) is not None for value in present), dtype=np.bool_, count=len(present))
@@ -150,9 +171,14 @@ class JsonDecoder:
         """Nested deeper than `json_depth`. Brackets in texts don't count; a first bound spares looking closer."""
         if value.count(b"[") + value.count(b"{") <= self._json_depth:
             return False
-        brackets = np.frombuffer(_TEXT.sub(b"", value).translate(None, _NOT_BRACKETS), dtype=np.uint8)
-        steps = np.where((brackets | 0x20) == ord("{"), 1, -1)
-        return len(brackets) > 0 and int(np.cumsum(steps).max()) > self._json_depth
+        steps = np.where(_opening(_TEXT.sub(b"", value).translate(None, _NOT_BRACKETS)), 1, -1)
+        return len(steps) > 0 and int(np.cumsum(steps).max()) > self._json_depth
+
+
+def _opening(value: bytes) -> npt.NDArray[np.bool_]:
+    """Where a bracket opens: `[` is `{` without one bit."""
+    opening: npt.NDArray[np.bool_] = (np.frombuffer(value, dtype=np.uint8) | 0x20) == ord("{")
+    return opening
 
 
 def _judgeable(fields: tuple[Any, ...]) -> Fields:

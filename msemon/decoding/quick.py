@@ -54,9 +54,12 @@ def take_plain(records: Sequence[Column], keys: Keys, claimed: Ints, horizon: In
         weights = np.where(unweighted, 1.0, weights)
         only_prediction = predicted & joinable & unlabelled
         columns.predictions.take(only_prediction, times, ids, found, predictions, weights)
-        pair = predicted & labelled & ~_there(ident)
-        columns.pairs.take(pair, times, found, predictions, labels, weights)
-        taken |= only_prediction | pair
+        taken |= only_prediction
+        pair = predicted & labelled
+        if pair.any():
+            pair &= ~_there(ident)
+            columns.pairs.take(pair, times, found, predictions, labels, weights)
+            taken |= pair
     return taken
 
 
@@ -64,26 +67,42 @@ def _floats(column: Column) -> tuple[Floats, Bools]:
     """A column of floats, lists and None: its floats, else NaN; and where it has None."""
     if _nothing(column):
         return np.full(len(column), np.nan), np.ones(len(column), dtype=np.bool_)
-    if list in set(map(type, column)):
-        floats = np.array([value if type(value) is float else None for value in column], dtype=np.float64)
-        return floats, ~_there(column)
-    floats = np.array(column, dtype=np.float64)  # None becomes NaN, which JSON has no other way to
-    return floats, np.isnan(floats)
+    try:
+        floats = np.array(column, dtype=np.float64)  # None becomes NaN, which JSON has no other way to
+    except (TypeError, ValueError):
+        floats = np.empty((0, 0))
+    if floats.ndim == 1:
+        return floats, np.isnan(floats)
+    floats = np.array([value if type(value) is float else None for value in column], dtype=np.float64)  # lists among
+    return floats, ~_there(column)
 
 
 def _times(column: Column, claimed: Ints) -> Ints:
     """Microseconds of each `ts`: the claimed time where it is None, ≤ 0 where it is none that can be used."""
     if _nothing(column):
         return claimed
-    kinds = set(map(type, column)) - {type(None)}
-    given = _there(column)
-    numbers = column if given.all() else [0 if ts is None else ts for ts in column]
-    if kinds == {int} and max(numbers) <= _MAX and min(numbers) >= 0:
-        return np.where(given, from_numbers(np.array(numbers, dtype=np.int64)), claimed)
-    if kinds == {float} and max(numbers) < 1e17 and min(numbers) >= 0:
-        return np.where(given, from_numbers(np.array(numbers, dtype=np.float64)), claimed)
+    kinds = set(map(type, column))
+    absent = type(None) in kinds
+    numbers = _numbers([0 if ts is None else ts for ts in column] if absent else column, kinds - {type(None)})
+    if numbers is not None:
+        times = from_numbers(numbers)
+        return np.where(_there(column), times, claimed) if absent else times
     own = claimed.tolist()
     return np.array([min(_time(ts, own[i]), _MAX) for i, ts in enumerate(column)], dtype=np.int64)
+
+
+def _numbers(column: Sequence[Any], kinds: set[type]) -> Ints | Floats | None:
+    """A column all of one kind of number that `from_numbers` takes; None for any other."""
+    if kinds == {int}:
+        try:
+            whole = np.array(column, dtype=np.int64)
+        except OverflowError:
+            return None
+        return whole if whole.min() >= 0 else None
+    if kinds == {float}:
+        floats = np.array(column, dtype=np.float64)
+        return floats if floats.min() >= 0 and floats.max() < 1e17 else None
+    return None
 
 
 def _time(ts: float | str | None, claimed: int) -> int:
@@ -91,7 +110,7 @@ def _time(ts: float | str | None, claimed: int) -> int:
         return claimed
     if isinstance(ts, str):
         return from_text(ts)
-    return from_number(ts) if 0 < ts <= LARGEST else 0
+    return from_number(ts) if ts > 0 else 0
 
 
 def _ids(column: Column) -> list[bytes | None]:

@@ -49,7 +49,7 @@ class Pipeline:
         self._consumer()
         self.last_prediction_timestamp_seconds = self._unheard_of("last_prediction_timestamp_seconds")
         self.last_label_timestamp_seconds = self._unheard_of("last_label_timestamp_seconds")
-        self.state_incomplete = self._gauge("state_incomplete")
+        self._state()
         self.build_info = Info("msemon_build", _FAMILIES["build_info"].meaning, registry=self.registry)
         self.build_info.info(_build(kafka_client))
         ProcessCollector(registry=self.registry)
@@ -88,6 +88,16 @@ class Pipeline:
         self.partitions = self._gauge("partitions")
         self.partitions_assigned = self._gauge("partitions_assigned")
         self.rebalances = self._counter("rebalances_total")
+
+    def _state(self) -> None:
+        self.state_incomplete = self._gauge("state_incomplete")
+        self.checkpoint_timestamp_seconds = self._unheard_of("checkpoint_timestamp_seconds")
+        self.checkpoint_duration_seconds = self._unheard_of("checkpoint_duration_seconds")
+        self.checkpoint_bytes = self._unheard_of("checkpoint_bytes")
+        self.checkpoint_failures = self._counter("checkpoint_failures_total")
+        self.snapshots_rejected = self._counter("snapshots_rejected_total")
+        self.restores = self._counter("restores_total")
+        self.restore_duration_seconds = self._unheard_of("restore_duration_seconds")
 
     def forget(self, topics: Collection[str], partitions: Iterable[int]) -> None:
         """Drop the gauges of partitions that are no longer ours; counters stay."""

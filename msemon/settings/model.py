@@ -258,8 +258,8 @@ class DriftSettings(Section):
 class StateSettings(Section):
     """Where state is kept between runs."""
 
-    store: Annotated[Literal["sqlite", "kafka", "none"], later("kafka")] = "sqlite"
-    """Where state is kept: sqlite or none; kafka is not in this version."""
+    store: Literal["sqlite", "kafka", "none"] = "sqlite"
+    """Where state is kept: sqlite (a directory of this replica), kafka (a topic, for replicas that come and go), none."""
     path: Text = "./msemon-state"
     """Directory of the sqlite store."""
     topic: Text = "msemon-state"

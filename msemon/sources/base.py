@@ -133,6 +133,9 @@ class Source(Protocol):
     def start_offsets(self, partitions: Collection[int], start: Start) -> dict[TopicPartition, int]:
         """Where to begin to read these partitions of every topic, by the policy. Raises Unreachable."""
 
+    def committed(self, partitions: Collection[int]) -> dict[TopicPartition, int]:
+        """What the group has committed of these partitions; nothing where it has not. Raises Unreachable."""
+
     def seek(self, where: TopicPartition, offset: int) -> None:
         """Read on from `offset`. Ignored for what is not owned (any more), as are the two below."""
 

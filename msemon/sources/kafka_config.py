@@ -54,6 +54,9 @@ def consumer_config(settings: Settings, connect_s: float = CONNECT_S) -> dict[st
         "max_poll_records": 10_000,
         "max_partition_fetch_bytes": 1024 * 1024,
         "fetch_max_bytes": 16 * 1024 * 1024,
+        # A quarter of a second later is early enough, and a trickle of records is not a batch each.
+        "fetch_min_bytes": 64 * 1024,
+        "fetch_max_wait_ms": 250,
         # The group's leader learns of new partitions so soon.
         "metadata_max_age_ms": 30_000,
         # With kafka-python's 30 s a broker that comes back is noticed late.

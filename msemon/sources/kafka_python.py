@@ -198,6 +198,15 @@ class KafkaPythonSource:
             raise _refusal(problem, "ask where to begin") from problem
         return {TopicPartition(*where): int(offset) for where, offset in found.items()}
 
+    def committed(self, partitions: Collection[int]) -> dict[TopicPartition, int]:
+        """See `Source`."""
+        wanted = [KafkaTopicPartition(topic, p) for p in sorted(partitions) for topic in self._topics]
+        try:
+            found = {where: self._consumer.committed(where, timeout_ms=self._ask_ms) for where in wanted}
+        except Exception as problem:
+            raise _refusal(problem, "ask what was committed") from problem
+        return {TopicPartition(*where): int(offset) for where, offset in found.items() if offset is not None}
+
     def seek(self, where: TopicPartition, offset: int) -> None:
         """See `Source`."""
         for known in self._known([where]):

@@ -1,7 +1,7 @@
 """What the daemon knows of a store: the seam between a task's state and the place where it is kept.
 
-A store keeps opaque chunks and manifests under their keys. What they mean is `checkpoint.py`'s business; a store only has
-to make them durable in the right order, and to give back what it has.
+A store keeps opaque chunks and manifests under their keys. What they mean is `checkpoint.py`'s business; a store only
+has to make them durable in the right order, and to give back what it has.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MIB = 1024 * 1024
 MAX_CHUNK = MIB // 2
 """Bytes of the largest chunk: a Kafka record's size, with which default brokers have no trouble."""
 
-MAX_MANIFEST = 8 * MIB
+MAX_MANIFEST = 7 * MIB
 """Bytes of the largest manifest: that of 8 GiB of state is about 1 MiB."""
 
 MAX_STATE = 8 * 1024 * MIB
@@ -121,7 +121,7 @@ class Found:
     """All that a store has of one task, as of one moment. `close` must be called once it is no longer needed."""
 
     chunk: Callable[[ChunkKey], bytes | None]
-    """A chunk's bytes; None where there is none. Raises Corrupt where it can't be read, or is larger than `MAX_CHUNK`."""
+    """A chunk's bytes; None where there is none. Raises Corrupt where they can't be read, or are over `MAX_CHUNK`."""
 
     manifests: Mapping[ManifestKey, bytes] = field(default_factory=dict)
     chunks: Collection[ChunkKey] = frozenset()

@@ -18,13 +18,13 @@ from msemon.core.snapshot import Piece
 from msemon.state.base import Corrupt, Refusal
 
 FORMAT = 1
-"""Version of all that is stored. It goes up whenever an older msemon could not read, or would misread, what is written."""
+"""Version of all that is stored. It goes up whenever an older msemon can't read, or would misread, what is written."""
 
 _PREFIX = struct.Struct("<HHI")  # format, nothing, bytes of the header
 _ALIGN = 16  # of columns in a piece, so that they can be used where they lie
 _DTYPES = {
     np.dtype(kind).str: np.dtype(kind)
-    for kind in ("?", "|S1", "i1", "u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f4", "<f8")
+    for kind in ("?", "i1", "u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f4", "<f8")
 }
 _MAX_DIMENSIONS = 2
 _MAX_DEPTH = 16  # of metadata
@@ -69,8 +69,8 @@ def encode(piece: Piece) -> bytes:
     return b"".join(parts)
 
 
-def decode(data: bytearray) -> Piece:
-    """The piece that was encoded; its columns are writable and lie in `data`. Raises Corrupt."""
+def decode(data: bytearray | memoryview) -> Piece:
+    """The piece that was encoded; its columns lie in `data`, writable where that is. Raises Corrupt."""
     header, position = _header(data)
     columns: dict[str, npt.NDArray[np.generic]] = {}
     for column in header.columns:
@@ -93,7 +93,7 @@ def check_format(version: int) -> None:
         raise _malformed(f"format {version}")
 
 
-def _header(data: bytearray) -> tuple[_Header, int]:
+def _header(data: bytearray | memoryview) -> tuple[_Header, int]:
     if len(data) < _PREFIX.size:
         raise Corrupt(Refusal.TORN if data else Refusal.EMPTY, f"a piece of {len(data)} bytes")
     version, _, size = _PREFIX.unpack_from(data)
@@ -109,7 +109,7 @@ def _header(data: bytearray) -> tuple[_Header, int]:
     return header, end
 
 
-def _column(column: _Column, data: bytearray, position: int) -> npt.NDArray[np.generic]:
+def _column(column: _Column, data: bytearray | memoryview, position: int) -> npt.NDArray[np.generic]:
     dtype = _DTYPES.get(column.dtype)
     if dtype is None:
         raise _malformed(f"a column of type {column.dtype[:20]!r}")
@@ -136,7 +136,7 @@ def _contiguous(name: str, column: npt.NDArray[np.generic]) -> npt.NDArray[np.ge
 
 
 def _require_plain(value: Any, depth: int = 0) -> None:
-    """msgpack can also say timestamps and types of its own; neither is metadata."""
+    """In msgpack there are also timestamps and types of one's own; neither is metadata."""
     if depth > _MAX_DEPTH:
         raise ValueError("metadata is nested too deep")
     if isinstance(value, dict):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -74,19 +74,22 @@ def digest(data: bytes | memoryview) -> bytes:
 
 def check_name(name: PieceName) -> None:
     """Raises ValueError where this can't name a piece."""
-    fine = 1 <= len(name) <= _MAX_PARTS and all(_fine(part) for part in name)
-    if not fine:
+    if not _fine(name):
         raise ValueError(f"{str(name)[:200]} can't name a piece")
 
 
-def _fine(part: str | int) -> bool:
+def _fine(name: PieceName) -> bool:
+    return 1 <= len(name) <= _MAX_PARTS and all(_fine_part(part) for part in name)
+
+
+def _fine_part(part: str | int) -> bool:
     if isinstance(part, str):
-        return len(part) <= _MAX_TEXT and part.isprintable()
-    return isinstance(part, int) and not isinstance(part, bool) and -(2**63) <= part < 2**63
+        return len(part) <= _MAX_TEXT
+    return not isinstance(part, bool) and -(2**63) <= part < 2**63
 
 
 def encode(manifest: Manifest) -> bytes:
-    """The manifest as bytes with its own checksum. Raises ValueError where it is too large or could not be read back."""
+    """The manifest as bytes with its own checksum. Raises ValueError where it is too large or can't be read back."""
     index = {key: i for i, key in enumerate(manifest.chunks)}
     body = _Body(
         manifest.partition,
@@ -100,18 +103,18 @@ def encode(manifest: Manifest) -> bytes:
             for name, places in manifest.pieces.items()
         ),
     )
-    problem = next(_problems(body), None)
-    if problem is not None:
-        raise ValueError(f"a manifest that could not be read back: {problem}")
+    for wrong in _problems(body):
+        raise ValueError(f"a manifest that could not be read back: {wrong}")
     packed = msgspec.msgpack.encode(body)
     if _FRAME.size + len(packed) > MAX_MANIFEST:
         raise ValueError(f"a manifest of {len(packed):,} bytes is too large")
-    return _frame(packed, FORMAT) + packed
+    return framed(packed, FORMAT)
 
 
-def _frame(body: bytes, version: int) -> bytes:
+def framed(body: bytes, version: int) -> bytes:
+    """A manifest's body in its outer form."""
     bare = _FRAME.pack(_MAGIC, version, 0, len(body), b"")[:-_DIGEST]
-    return bare + digest(bare + body)
+    return bare + digest(bare + body) + body
 
 
 def decode(data: bytes) -> Manifest:
@@ -131,9 +134,8 @@ def decode(data: bytes) -> Manifest:
         parsed = _decoder.decode(body)
     except BROKEN as problem:
         raise _malformed(f"a manifest: {problem}") from problem
-    problem_found = next(_problems(parsed), None)
-    if problem_found is not None:
-        raise _malformed(f"a manifest: {problem_found}")
+    for wrong in _problems(parsed):
+        raise _malformed(f"a manifest: {wrong}")
     return _manifest(parsed)
 
 
@@ -149,7 +151,7 @@ def _manifest(body: _Body) -> Manifest:
     )
 
 
-def _problems(body: _Body) -> Iterable[str]:
+def _problems(body: _Body) -> Iterator[str]:
     """What is wrong with a manifest, whoever made it: sizes before they are believed, and what must be unique."""
     if body.partition < 0 or not 0 <= body.sequence < MAX_SEQUENCE:
         yield "partition or sequence out of range"
@@ -167,15 +169,14 @@ def _problems(body: _Body) -> Iterable[str]:
     yield from _misplaced(body)
 
 
-def _misplaced(body: _Body) -> Iterable[str]:
+def _misplaced(body: _Body) -> Iterator[str]:
     """Pieces twice, without a name, beyond their chunk, or on one another (so no more is read than is stored)."""
     if len({name for name, _ in body.pieces}) != len(body.pieces):
         yield "a piece is named twice"
     taken: list[list[tuple[int, int]]] = [[] for _ in body.chunks]
     for name, places in body.pieces:
-        check_name(name)
-        if not places:
-            yield "a piece lies nowhere"
+        if not _fine(name) or not places:
+            yield "a piece has no proper name, or lies nowhere"
         for chunk, offset, length in places:
             if not 0 <= chunk < len(body.chunks) or offset < 0 or length <= 0:
                 yield "a place is out of range"

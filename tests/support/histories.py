@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from support.topics import Record
@@ -162,26 +161,23 @@ POLLS = ("gallup", "ipsos", "morning_consult", "rasmussen", "you_gov")
 
 
 def approval() -> Iterator[Observation]:
-    """TrumpApproval, which river ships: the rating from five polls by river's linear regression; and the five polls of
-    each day as a vector, from those of the day before, by regressions of scikit-learn that learn as they go too.
+    """TrumpApproval, which river ships: the rating from five polls, and as a vector the five polls of each day from
+    those of the day before, by river's linear regressions, which learn day by day.
     """
     from river import datasets, linear_model, optim, preprocessing
-    from sklearn.linear_model import SGDRegressor
 
-    line = linear_model.LinearRegression(optimizer=optim.SGD(0.02), intercept_lr=0.3, intercept_init=40.0)
-    rating = preprocessing.StandardScaler() | line
-    polls = [SGDRegressor(eta0=0.02, learning_rate="constant", random_state=i) for i in range(len(POLLS))]
-    yesterday = None
+    def regression() -> Any:
+        line = linear_model.LinearRegression(optimizer=optim.SGD(0.02), intercept_lr=0.3, intercept_init=40.0)
+        return preprocessing.StandardScaler() | line
+
+    rating, polls = regression(), {name: regression() for name in POLLS}
+    yesterday: dict[str, float] = {}
     for features, truth in datasets.TrumpApproval():
-        polled = {name: features[name] for name in POLLS}
-        today = (np.array([[polled[name] for name in POLLS]]) - 40.0) / 5.0
-        forecast = [40.0] * len(POLLS)
-        if yesterday is not None and hasattr(polls[0], "coef_"):
-            forecast = [float(model.predict(yesterday)[0]) * 5.0 + 40.0 for model in polls]
-        said = {"rating": rating.predict_one(polled), "polls": forecast}
-        yield Observation(features, said, {"rating": truth, "polls": list(polled.values())})
-        rating.learn_one(polled, truth)
-        if yesterday is not None:
-            for model, poll in zip(polls, today[0], strict=True):
-                model.partial_fit(yesterday, [poll])
+        today = {name: features[name] for name in POLLS}
+        forecast = [model.predict_one(yesterday) for model in polls.values()]
+        said = {"rating": rating.predict_one(today), "polls": forecast}
+        yield Observation(features, said, {"rating": truth, "polls": list(today.values())})
+        rating.learn_one(today, truth)
+        for name, model in polls.items():
+            model.learn_one(yesterday, today[name])
         yesterday = today

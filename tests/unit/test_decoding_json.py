@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from msemon.events import Kind, Reason
@@ -228,6 +229,15 @@ def test_numbers_that_are_not_finite_or_too_large(field: str, number: str) -> No
     assert reason(message.encode()) is Reason.NOT_FINITE
 
 
+@pytest.mark.parametrize("field", ["prediction", "label", "weight", "ts"])
+@pytest.mark.parametrize("number", [1.1e75, -1.1e75, 1e80, 10**80, -(10**80)])
+def test_numbers_too_large_in_events_of_known_models(field: str, number: float) -> None:
+    """The bound holds in the quick way too, which takes only what it has seen before."""
+    for event in (PREDICTION, PAIR, LABEL):
+        if field not in {"prediction", "label"} or field in event:
+            assert decode(event, event | {field: number}).rejections == [(1, Reason.NOT_FINITE)]
+
+
 @pytest.mark.parametrize("number", ["1" * 77, "-" + "1" * 5_000])
 @pytest.mark.parametrize(
     "message", ['{"id":%s,"label":1}', '{"id":1,"label":1,"version":%s}', '{"id":1,"label":[2,%s]}']
@@ -420,6 +430,15 @@ def test_without_ts_the_records_own_timestamp_counts() -> None:
     assert reason({"id": 1, "label": 1}, (WALL_US + MAX_FUTURE_US) // 1_000 + 1) is Reason.FUTURE
 
 
+@pytest.mark.parametrize("ts", [TS, TS + 0.5, "2024-11-22T07:03:20Z"])
+def test_events_with_and_without_ts_in_one_batch(ts: Any) -> None:
+    """Each has its own time, whatever the others state."""
+    with_ts, without = LABEL | {"ts": ts}, {"id": 1, "label": 1}
+    (alone,) = decode(with_ts).labels.times.tolist()
+    decoded = decode(with_ts, without, b"poison", with_ts, timestamps_ms=[RECORD_MS + i for i in range(4)])
+    assert decoded.labels.times.tolist() == [alone, (RECORD_MS + 1) * 1_000, alone]
+
+
 def test_the_order_of_reasons() -> None:
     """Where several hold, the one documented first is given."""
     wrong: dict[str, Any] = {"id": 1, "model": "m", "prediction": [1, 2], "label": [1], "ts": WALL_US * 2, "weight": -1}
@@ -430,6 +449,29 @@ def test_the_order_of_reasons() -> None:
     assert reason(wrong) is Reason.NEGATIVE_WEIGHT
     assert reason(wrong | {"weight": 1}) is Reason.SHAPE_MISMATCH
     assert reason(wrong | {"weight": 1, "label": [1, 2]}) is Reason.FUTURE
+
+
+@pytest.mark.parametrize("filler", [b"", b'"x":[1],', b'"x":[[]],"y":"' + b"z" * 300 + b'",'])
+def test_depth_among_many_neighbours(filler: bytes) -> None:
+    """One message nested too deep is found in any batch, whatever the others' brackets and lengths."""
+    plain_ones = [b"{" + filler + b'"id":%d,"label":1}' % i for i in range(40)]
+    for levels, why in ((3, []), (4, [(20, Reason.OVERSIZED)])):
+        deep = b'{"id":1,"label":1,"x":' + b"[" * levels + b"]" * levels + b"}"
+        assert decode(*plain_ones[:20], deep, *plain_ones[20:], json_depth=4).rejections == why
+
+
+@pytest.mark.parametrize("vectors", [[[1.0], [2.0]], [[1, 2], [3, 4]], [[1, 2], [3]], [[1], 2.0]])
+def test_batches_of_vectors(vectors: list[Any]) -> None:
+    """Vectors of one length, of several, and between numbers stay each its own."""
+    decoded = decode(*[LABEL | {"label": vector} for vector in vectors])
+    found = [decoded.labels.vectors.get(i, value) for i, value in enumerate(decoded.labels.values.tolist())]
+    assert [np.array(each).tolist() for each in found] == vectors
+
+
+def test_json_depth_must_hold_an_event() -> None:
+    """An event is an object, which is one level."""
+    with pytest.raises(ValueError, match="json_depth"):
+        decoder(json_depth=0)
 
 
 def test_label_length_must_hold_a_cut_value() -> None:

@@ -88,8 +88,12 @@ def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert keys.key("m", "v", (f"s{i}",))[2] == f"s{i}"
         assert len(keys.known) <= 10
     keys.known.clear()
-    keys.key("m" * 1_000_000, "v", ("de",))
+    huge = "x" * 1_000_000
+    for model, version, segment in [(huge, "v", "de"), ("m", huge, "de"), ("m", "v", huge)]:
+        keys.key(model, version, (segment,))
+        keys.target(model, version)
     assert not keys.known
+    assert list(keys.targets) == [("m", "v")]
 
 
 def test_segment_text_of_a_user_none() -> None:

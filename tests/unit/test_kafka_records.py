@@ -42,7 +42,7 @@ def consumer(highwater: int | None = None) -> Any:
 
 
 def unpack(
-    *batches: bytes, fetch_offset: int = 0, highwater: int | None = None, **limits: int
+    *batches: bytes | bytearray, fetch_offset: int = 0, highwater: int | None = None, **limits: int
 ) -> tuple[list[tuple[int, bytes]], Any, kafka_records.Unpacking]:
     """Records as (offset, value) of one fetch, what unpacked them, and what it noted."""
     client = consumer(highwater)
@@ -125,6 +125,11 @@ def test_a_wrong_claim_before_another_batch_costs_that_one_nothing():
     found, part, _ = unpack(broken, record_batch(1, [b"c"]))
     assert found == [(1, b"c")]
     assert part.next_fetch_offset == 2
+
+
+def test_a_batch_that_would_lead_back_is_not_read_again():
+    found, part, _ = unpack(with_wrong_checksum(record_batch(5, [b"b"])), record_batch(3, [b"c"]), fetch_offset=5)
+    assert (found, part.next_fetch_offset, bool(part)) == ([], 6, False)
 
 
 def test_trying_one_offset_at_a_time_inside_a_broken_batch_gets_to_its_end():
@@ -220,6 +225,11 @@ def test_several_gzip_members_and_zstd_frames_are_one_content():
 
 def test_snappy_without_xerials_frames_is_read_too():
     assert decompress(SNAPPY, snappy_encode(b"abc" * 100, xerial_compatible=False), 300) == b"abc" * 100
+
+
+def test_a_snappy_block_that_claims_too_much_is_not_even_begun():
+    with pytest.raises(ValueError, match="more than 1000 bytes"):
+        decompress(SNAPPY, b"\xff\xff\xff\xff\x0f" + b"x", 1000)
 
 
 @pytest.mark.parametrize("codec", [GZIP, SNAPPY, LZ4])

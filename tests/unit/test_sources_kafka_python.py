@@ -318,6 +318,27 @@ def test_what_is_lost_and_comes_back_is_new_again():
     assert client._subscription.assignment[tp(A, 0)].position.offset == 0
 
 
+def test_what_is_lost_and_comes_back_in_part_is_not_revoked_as_well():
+    source, client = owning(0, 1)
+    client.lose_all()
+    client.rebalance({tp(A, 0), tp(B, 0)})
+    polled = source.poll(0)
+    assert (polled.lost, polled.revoked, polled.assigned) == ({0, 1}, frozenset(), {0})
+
+
+def test_what_comes_back_stays_paused_whatever_happens_to_the_counts_until_it_is_resumed(cluster, monkeypatch):
+    monkeypatch.setattr(kafka_python, "CHECK_S", 0.0)
+    source, client = owning(0)
+    client.lose_all()
+    source.poll(0)
+    cluster[A] = 3
+    client.rebalance({tp(A, 0), tp(B, 0)})
+    assert source.poll(0).unequal
+    cluster[A] = 2
+    assert not source.poll(0).unequal
+    assert client.paused == {tp(A, 0), tp(B, 0)}
+
+
 def test_ownership_is_the_listeners_and_not_the_clients_assignment():
     source, client = owning(0)
     client.lose_all()

@@ -1,0 +1,278 @@
+"""What becomes of a partition that is ours: restored, or begun anew; read; checkpointed; given up.
+
+A partition is in one of three states before it is read: its restore is under way (in the keeper), it is not known yet
+where to begin (`unplaced`), or its first checkpoint is not durable yet (`starting`): where reading begins is kept
+before the first event is read, so that a crash can't begin anywhere else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from threading import Lock
+
+import structlog
+
+from msemon.accounts import Accounts
+from msemon.core.process import Process
+from msemon.core.task import Task
+from msemon.keeper import Found, Keeper, Written
+from msemon.settings.values import Duration, Start
+from msemon.sources.base import Source, TopicPartition, Unreachable
+from msemon.sources.in_step import InStep
+from msemon.state import failpoints
+
+log = structlog.get_logger(__name__)
+
+RESTORE_S = 0.05  # of a turn's time for restores
+RETRY_S = 10.0  # after the cluster could not say where a partition begins
+COMMIT_S = 5.0  # longest wait for the group's answer
+
+_EARLIEST = Start("earliest", "earliest")
+_LATEST = Start("latest", "latest")
+
+
+class Ownership:
+    """The partitions of this process. On the loop's thread; `lock` is around changes of what is exported."""
+
+    def __init__(
+        self,
+        source: Source,
+        in_step: InStep,
+        process: Process,
+        accounts: Accounts,
+        keeper: Keeper,
+        lock: Lock,
+        *,
+        topics: list[str],
+        start: Start,
+        rewind: Duration,
+        interval_s: float,
+        wall_us: Callable[[], int],
+    ) -> None:
+        """`rewind`: how far back events still matter, for a group that has read before but whose state is gone."""
+        self._source = source
+        self._in_step = in_step
+        self._process = process
+        self._accounts = accounts
+        self._keeper = keeper
+        self._lock = lock
+        self._topics = topics
+        self._start = start
+        self._rewind = Start("ago", rewind.name, ago_s=float(rewind))
+        self._interval_s = interval_s
+        self._wall_us = wall_us
+        self._restoring: set[int] = set()
+        self._unplaced: set[int] = set()
+        self._starting: dict[int, dict[TopicPartition, int]] = {}
+        self._durable: dict[TopicPartition, int] = {}
+        self._next_checkpoint: dict[int, float] = {}
+        self._place_at = 0.0
+        self._commit_at = 0.0
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything that is ours is being read."""
+        return not (self._restoring or self._unplaced or self._starting)
+
+    @property
+    def owned(self) -> frozenset[int]:
+        """All that is ours, whatever its state."""
+        return frozenset(self._process.tasks) | self._restoring | self._unplaced
+
+    def reads(self, partition: int) -> bool:
+        """Whether batches of this partition may be taken."""
+        return partition in self._process.tasks and partition not in self._starting
+
+    def assigned(self, partitions: frozenset[int]) -> None:
+        """A rebalance is complete: these are ours, and no others."""
+        self.drop(self.owned - partitions, lost=False)
+        new = partitions - self.owned
+        for partition in sorted(new):
+            self._restore(partition)
+        self._place_at = 0.0
+        log.info("partitions assigned", partitions=sorted(partitions), new=sorted(new))
+
+    def drop(self, partitions: Collection[int], *, lost: bool) -> None:
+        """These are no longer ours. Nothing more is written of them: whoever has them now reads on from what is."""
+        gone = frozenset(partitions) & self.owned
+        if not gone:
+            return
+        with self._lock:
+            for partition in gone:
+                self._process.drop(partition)
+        self._in_step.drop(gone)
+        for partition in gone:
+            self._keeper.drop(partition)
+            self._starting.pop(partition, None)
+            self._next_checkpoint.pop(partition, None)
+        self._restoring -= gone
+        self._unplaced -= gone
+        self._durable = {where: offset for where, offset in self._durable.items() if where.partition not in gone}
+        self._accounts.dropped(self._topics, gone)
+        log.info("partitions gone", partitions=sorted(gone), lost=lost)
+
+    def again(self, partition: int) -> None:
+        """The log was cut back below what this task has counted: back to a checkpoint that does not know of it."""
+        self.drop({partition}, lost=False)
+        self._restore(partition)
+
+    def incomplete(self, partition: int) -> None:
+        """Some of the log could not be read."""
+        if (task := self._process.tasks.get(partition)) is not None:
+            task.mark_incomplete()
+
+    def turn(self) -> None:
+        """Go on with whatever is under way."""
+        for found in self._keeper.restored(RESTORE_S) if self._restoring else ():
+            self._restored(found)
+        self._place()
+        for written in self._keeper.written():
+            self._written(written)
+        now = time.monotonic()
+        if due := [p for p, at in self._next_checkpoint.items() if at <= now]:
+            self._checkpoint(min(due, key=self._next_checkpoint.__getitem__))  # one a turn, so that none pauses it long
+        if now >= self._commit_at:
+            # also when there is nothing new: an accepted commit says that the group still counts us in
+            self._commit_at = now + self._interval_s
+            self.commit(COMMIT_S)
+
+    def finish(self, timeout_s: float) -> None:
+        """The last checkpoint of everything, and its commit, in about this time."""
+        deadline = time.monotonic() + timeout_s
+        if self._keeper.keeps:
+            owed = set(self._next_checkpoint)
+            while (owed or self._keeper.writing) and (left := deadline - time.monotonic()) > 0:
+                for partition in list(owed):
+                    if self._keeper.checkpoint(self._process.tasks[partition]):
+                        owed.discard(partition)
+                for written in self._keeper.written(min(left, 0.1)):
+                    self._written(written, commit=False)
+            if owed or self._keeper.writing:
+                log.error("the last checkpoint did not end in time", partitions=sorted(owed))
+        self.commit(max(0.5, deadline - time.monotonic()))
+
+    def commit(self, timeout_s: float) -> None:
+        """Tell the group how far we are: for people and lag tools, and to hear that it still counts us in."""
+        offsets = self._durable if self._keeper.keeps else self._accounts.offsets()
+        if not offsets:
+            return
+        failpoints.reach(failpoints.BEFORE_COMMIT)
+        if not self._source.commit(offsets, timeout_s):
+            log.warning("offsets not committed", partitions=sorted(self._process.tasks))
+        failpoints.reach(failpoints.AFTER_COMMIT)
+
+    # From ours to read.
+
+    def _restore(self, partition: int) -> None:
+        self._restoring.add(partition)
+        self._keeper.begin(partition, lambda offsets: self._reaches(partition, offsets))
+
+    def _reaches(self, partition: int, offsets: Mapping[str, int]) -> bool:
+        """Whether the log still goes as far as a checkpoint: it may have been cut back, or made anew."""
+        try:
+            ends = self._source.start_offsets({partition}, _LATEST)
+        except Unreachable:
+            return True  # found out when it is read
+        beyond = [topic for topic in self._topics if offsets.get(topic, 0) > ends[TopicPartition(topic, partition)]]
+        if beyond:
+            log.error(
+                "a checkpoint lies beyond the log's end", partition=partition, topics=beyond
+            )
+        return not beyond
+
+    def _restored(self, found: Found) -> None:
+        partition = found.partition
+        self._restoring.discard(partition)
+        self._accounts.restored(found)
+        for rejection in found.rejected:
+            log.error("stored state refused", partition=partition, reason=rejection.reason, what=rejection.what)
+        if found.task is None:
+            self._unplaced.add(partition)
+            return
+        for text in found.dropped:
+            log.warning("stored state that the settings no longer fit", partition=partition, dropped=text)
+        try:
+            offsets = self._offsets_of(found.task)
+        except Unreachable as error:
+            log.warning("where to go on is not known yet", partition=partition, error=str(error))
+            self._restore(partition)
+            return
+        if found.dropped or found.rejected:
+            found.task.mark_incomplete()
+        with self._lock:
+            self._process.adopt(found.task)
+        self._durable.update(offsets)
+        log.info("state restored", partition=partition, store=self._keeper.source, seconds=round(found.seconds, 3))
+        self._read(partition, offsets)
+
+    def _offsets_of(self, task: Task) -> dict[TopicPartition, int]:
+        """Where to go on: the snapshot's offsets; what is new since it begins at its beginning."""
+        if set(task.offsets) < set(self._topics):
+            first = self._source.start_offsets({task.partition}, _EARLIEST)
+            task.offsets = {where.topic: offset for where, offset in first.items()} | task.offsets
+        return {TopicPartition(topic, task.partition): offset for topic, offset in task.offsets.items()}
+
+    def _place(self) -> None:
+        """Begin what has no state, once the cluster has said where that is."""
+        if not self._unplaced or time.monotonic() < self._place_at:
+            return
+        try:
+            placed = {partition: self._beginning(partition) for partition in sorted(self._unplaced)}
+        except Unreachable as error:
+            log.warning("where to begin is not known yet", partitions=sorted(self._unplaced), error=str(error))
+            self._place_at = time.monotonic() + RETRY_S
+            return
+        for partition, offsets in placed.items():
+            with self._lock:
+                task = self._process.start(partition)
+            task.offsets = {where.topic: offset for where, offset in offsets.items()}
+            task.mark_incomplete()
+            self._unplaced.discard(partition)
+            if self._keeper.keeps:
+                self._starting[partition] = offsets
+                self._keeper.checkpoint(task)
+            else:
+                self._read(partition, offsets)
+
+    def _beginning(self, partition: int) -> dict[TopicPartition, int]:
+        """Where a partition without state begins: by the settings; where it was read before, as far back as matters."""
+        before = self._source.committed({partition}) if self._keeper.keeps else {}
+        if not before:
+            return self._source.start_offsets({partition}, self._start)
+        log.warning("no state of a partition that was read before: rebuilding it from the log", partition=partition)
+        rewound = self._source.start_offsets({partition}, self._rewind)
+        # never later than where reading had come to: what followed was never counted
+        return {where: min(offset, before.get(where, offset)) for where, offset in rewound.items()}
+
+    def _read(self, partition: int, offsets: Mapping[TopicPartition, int]) -> None:
+        now = time.monotonic()
+        self._in_step.add({partition}, now)
+        for where, offset in offsets.items():
+            self._source.seek(where, offset)
+            self._accounts.started(where, offset)
+        self._source.resume(offsets)
+        if self._keeper.keeps:
+            # spread over the interval, so that their pauses do not add up
+            spread = (partition % 16) / 16
+            self._next_checkpoint[partition] = now + self._interval_s * (0.5 + 0.5 * spread)
+
+    # Checkpoints.
+
+    def _checkpoint(self, partition: int) -> None:
+        if self._keeper.checkpoint(self._process.tasks[partition]):
+            self._next_checkpoint[partition] = time.monotonic() + self._interval_s
+
+    def _written(self, written: Written, *, commit: bool = True) -> None:
+        self._accounts.written(written, self._wall_us())
+        partition = written.partition
+        if written.error is None:
+            self._durable.update({TopicPartition(topic, partition): o for topic, o in written.offsets.items()})
+            if commit:
+                self._commit_at = min(self._commit_at, time.monotonic())
+        else:
+            log.error(
+                "checkpoint failed, nothing is committed", partition=partition, error=written.error
+            )
+        if (offsets := self._starting.pop(partition, None)) is not None:
+            self._read(partition, offsets)

@@ -1,0 +1,173 @@
+"""For tests of what keeps the state: a task that is nothing but pieces, and a store in memory that goes step by step."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from msemon.core.snapshot import Piece, PieceName, Snapshot
+from msemon.state import Checkpointer, CheckpointWrite, Restoration, Store, new_writer, restore
+from msemon.state.base import ChunkKey, Found, ManifestKey, Slices, Write
+
+T = TypeVar("T")
+Pieces = dict[PieceName, Piece]
+
+
+def finish(steps: Generator[None, None, T]) -> T:
+    """What a generator returns in the end."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+
+def restored(store: Store, partition: int = 0) -> Restoration:
+    return finish(restore(store, partition))
+
+
+def same(left: Pieces, right: Pieces) -> bool:
+    """Whether two states agree to the last bit, types, shapes and the signs of zeros included."""
+    return left.keys() == right.keys() and all(same_piece(piece, right[name]) for name, piece in left.items())
+
+
+def same_piece(left: Piece, right: Piece) -> bool:
+    return (
+        repr(left.meta) == repr(right.meta)
+        and list(left.columns) == list(right.columns)
+        and all(
+            (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+            for a, b in zip(left.columns.values(), right.columns.values(), strict=True)
+        )
+    )
+
+
+def piece(size: int, seed: int = 0) -> Piece:
+    """About `size` bytes, different for each seed."""
+    rows = max(1, size // 9)
+    values = np.random.default_rng(seed).random(rows)
+    return Piece({"values": values, "signs": values > 0.5}, {"seed": seed, "name": f"é{seed}", "list": [None, 1.5]})
+
+
+class LogTask:
+    """A task whose state is a function of how far it has read: each event makes, changes and ends some pieces."""
+
+    def __init__(self, offset: int = 0) -> None:
+        self.stamps: dict[PieceName, int] = {}  # which event wrote each piece last
+        self.dirty: set[PieceName] = set()
+        self.offset = 0
+        self.advance(offset)
+
+    @classmethod
+    def from_pieces(cls, pieces: Pieces, offset: int) -> LogTask:
+        task = cls()
+        task.offset = offset
+        task.stamps = {name: found.meta["seed"] for name, found in pieces.items()}
+        return task
+
+    def advance(self, events: int) -> None:
+        for _ in range(events):
+            self.offset += 1
+            draw = random.Random(self.offset)
+            names = sorted(self.stamps)
+            if names and draw.random() < 0.4:
+                del self.stamps[draw.choice(names)]
+            if draw.random() < 0.02:
+                self.stamps.clear()  # all panes end at once, after a silence
+            changed = {(draw.choice(["pane", "rows"]), draw.randrange(40)), ("head",)}
+            self.stamps |= dict.fromkeys(changed, self.offset)
+            self.dirty |= changed
+        self.dirty &= self.stamps.keys()
+
+    def pieces(self) -> Pieces:
+        return {name: self._piece(name) for name in self.stamps}
+
+    def snapshot(self) -> Snapshot:
+        changed = {name: self._piece(name) for name in self.dirty & self.stamps.keys()}
+        self.dirty.clear()
+        return Snapshot(0, {"predictions": self.offset, "labels": 2}, {"labels": -5}, changed, set(self.stamps))
+
+    def plan(self, checkpointer: Checkpointer) -> CheckpointWrite:
+        """As the daemon does it."""
+        self.dirty |= set(self.stamps) if checkpointer.owes_all else checkpointer.wanted()
+        return checkpointer.plan(self.snapshot())
+
+    def _piece(self, name: PieceName) -> Piece:
+        stamp = self.stamps[name]
+        return piece(random.Random(repr((name, stamp))).choice([1, 30, 200, 200, 2500]), stamp)
+
+
+@dataclass
+class MemoryStore:
+    """Keeps everything in dictionaries; `steps` writes one thing at a time, so that a test can stop anywhere."""
+
+    name: str = "memory"
+    chunks: dict[ChunkKey, bytes] = field(default_factory=dict)
+    manifests: dict[ManifestKey, bytes] = field(default_factory=dict)
+
+    def open(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def steps(self, write: Write) -> Iterator[str]:
+        """Says after each step what it was."""
+        for key, data in write.chunks():
+            assert key not in self.chunks, "a chunk is overwritten"
+            self.chunks[key] = data
+            yield "chunk"
+        assert write.key not in self.manifests
+        self.manifests[write.key] = write.manifest()
+        yield "manifest"
+        for manifest in write.delete_manifests:
+            self.manifests.pop(manifest, None)
+            yield "deletion"
+        for chunk in write.delete_chunks:
+            self.chunks.pop(chunk, None)
+            yield "deletion"
+
+    def write(self, write: Write, timeout_s: float) -> None:
+        assert timeout_s > 0
+        for _ in self.steps(write):
+            pass
+
+    def restore(self, partition: int) -> Slices:
+        assert partition == 0
+        yield
+        return Found(self.chunks.get, dict(self.manifests), set(self.chunks))
+
+
+class Owner:
+    """One owner of the task: what the daemon does between taking it over and losing it."""
+
+    def __init__(self, store: Store, task: LogTask | None = None) -> None:
+        self.store = store
+        self.outcome = restored(store)
+        found = self.outcome.restored
+        if task is not None:
+            self.task = task
+        elif found is not None:
+            self.task = LogTask.from_pieces(found.pieces, found.offsets["predictions"])
+        else:
+            self.task = LogTask()
+        self.checkpointer = Checkpointer(0, new_writer(), self.outcome.leftovers)
+        self.durable = -1  # the offset of the last checkpoint that was told to be durable
+
+    def checkpoint(self, events: int = 0) -> CheckpointWrite:
+        """Read on, then a checkpoint from plan to done; a WriteFailed is told to the checkpointer and raised."""
+        self.task.advance(events)
+        write = self.task.plan(self.checkpointer)
+        try:
+            self.store.write(write, 30.0)
+        except Exception as problem:
+            self.checkpointer.failed(write, lost=getattr(problem, "lost", False))
+            raise
+        self.checkpointer.done(write)
+        self.durable = write.offsets["predictions"]
+        return write
