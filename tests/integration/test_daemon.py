@@ -15,6 +15,7 @@ from support.brokers import Broker, admin, apache_kafka, why_no_kafka
 from support.histories import PARTITIONS, Event, label, prediction, records
 from support.report import not_run
 from support.running import Daemon, daemon
+from support.stories import made, names, pairs, send, settings
 from support.topics import Record, create_topics, produce, unique
 from support.waiting import wait_until
 
@@ -38,34 +39,6 @@ def running_broker(own: Broker) -> Broker:
     if own.process is None:
         own.start()
     return own
-
-
-def names() -> list[str]:
-    return [unique("predictions"), unique("labels")]
-
-
-def settings(bootstrap: str, topics: list[str], **more: Any) -> dict[str, Any]:
-    given = {"kafka.bootstrap_servers": bootstrap, "kafka.topics": topics, "kafka.group_id": unique("group")}
-    # So a member hears quickly that another has come.
-    options = {"kafka.client_options": {"heartbeat_interval_ms": 500}}
-    return given | options | {name.replace("__", "."): value for name, value in more.items()}
-
-
-def made(bootstrap: str, topics: list[str]) -> list[str]:
-    create_topics(bootstrap, dict.fromkeys(topics, PARTITIONS))
-    return topics
-
-
-def pairs(count: int, model: str = "m", first: int = 0) -> tuple[list[Event], list[Event]]:
-    """Predictions that are wrong by 2, and their labels, from now."""
-    now_us = time.time_ns() // 1000
-    ids = [f"{model} {i}" for i in range(first, first + count)]
-    return [prediction(each, model, 5.0, now_us) for each in ids], [label(each, 3.0, now_us) for each in ids]
-
-
-def send(bootstrap: str, topics: list[str], events: tuple[list[Event], list[Event]]) -> None:
-    for topic, each in zip(topics, events, strict=True):
-        produce(bootstrap, topic, records(each))
 
 
 def test_sigterm_under_load(kafka, tmp_path):

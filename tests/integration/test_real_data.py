@@ -6,44 +6,20 @@ Predictions come from models that learn as they go; labels come later, shuffled,
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
 import pytest
 
-from support.histories import DAY_US, PARTITIONS, Event, approval, diabetes, joined, label, prediction, records, repeated
+from support.histories import DAY_US, Event, approval, diabetes, joined, label, prediction, records, repeated
 from support.oracle import Oracle, agree, windows_of
 from support.running import Scrape, daemon
-from support.topics import create_topics, produce, unique
+from support.stories import made, names, settings
+from support.topics import produce
 
-KEPT = {"retention.ms": "-1"}  # or the broker would delete what is years old
 HOUR_US = 3_600_000_000
-
-
-@dataclass
-class Story:
-    """Two topics and a daemon's settings for them."""
-
-    bootstrap: str
-    predictions: str
-    labels: str
-    settings: dict[str, Any]
-
-
-def story(bootstrap: str, **settings: Any) -> Story:
-    predictions, labels = unique("predictions"), unique("labels")
-    create_topics(bootstrap, {predictions: PARTITIONS, labels: PARTITIONS}, KEPT)
-    given = {
-        "kafka.bootstrap_servers": bootstrap,
-        "kafka.topics": [predictions, labels],
-        "kafka.group_id": unique("group"),
-        "join.timeout": "3000d",
-        "join.memory": "3000d",
-        "export.segment_metrics": "all",
-    }
-    return Story(bootstrap, predictions, labels, given | settings)
+FOR_EVER = {"join__timeout": "3000d", "join__memory": "3000d", "export__segment_metrics": "all"}
 
 
 def join_counts(scrape: Scrape) -> dict[str, float | None]:
@@ -91,33 +67,35 @@ def test_the_diabetes_set(kafka, tmp_path):
     """
     random = Random(442)
     lengths = ["1d", "7d", "60d"]
-    it = story(kafka, **{"windows.lengths": lengths, "segments": [["sex"], ["age", "sex"]]})
+    dimensions = [["sex"], ["age", "sex"]]
+    topics = made(kafka, names())
+    given = settings(kafka, topics, windows__lengths=lengths, segments=dimensions, **FOR_EVER)
     predicted, labelled = patients(time.time_ns() // 1000 - 2 * HOUR_US, random)
     predicted = repeated(predicted, 0.03, random, prediction=0.0)
     random.shuffle(labelled)
     labelled = repeated(repeated(labelled, 0.05, random), 0.02, random, label=-1.0)
     half = len(labelled) // 2
 
-    with daemon(tmp_path / "daemon.log", it.settings) as running:
-        produce(kafka, it.labels, records(labelled[:half]))  # these wait for their predictions
-        produce(kafka, it.predictions, records(predicted))
-        produce(kafka, it.labels, records(labelled[half:]))
-        running.await_events({it.predictions: len(predicted), it.labels: len(labelled)})
+    with daemon(tmp_path / "daemon.log", given) as running:
+        produce(kafka, topics[1], records(labelled[:half]))  # these wait for their predictions
+        produce(kafka, topics[0], records(predicted))
+        produce(kafka, topics[1], records(labelled[half:]))
+        running.await_events({topics[0]: len(predicted), topics[1]: len(labelled)})
         # What is older than the longest window counts in the totals, and in no window.
         old_us = time.time_ns() // 1000 - 100 * DAY_US
         old = [f"old {i}" for i in range(11)]
         late = [prediction(each, "diabetes", 1.0, old_us, old_us, version="1", segments={"sex": True}) for each in old]
         answers = [label(each, 3.0, old_us, old_us) for each in old]
-        produce(kafka, it.predictions, records(late))
-        produce(kafka, it.labels, records(answers))
-        events = {it.predictions: len(predicted) + len(late), it.labels: len(labelled) + len(answers)}
+        produce(kafka, topics[0], records(late))
+        produce(kafka, topics[1], records(answers))
+        events = {topics[0]: len(predicted) + len(late), topics[1]: len(labelled) + len(answers)}
         running.await_events(events)
 
         truth = joined(predicted + late, labelled + answers, ["sex", "age"])
         truth.pairs["sex"] = truth.pairs["sex"].map({"True": "true", "False": "false"})
         # A window's predictions are known by prediction time; those are older than any window.
         oracle = Oracle(
-            truth.pairs, truth.predictions, windows_of(lengths, 60), [["sex"], ["age", "sex"]], record_times_known=False
+            truth.pairs, truth.predictions, windows_of(lengths, 60), dimensions, record_times_known=False
         )
         for openmetrics in (False, True):
             agree(running, oracle, openmetrics, ignore=["msemon_last_pair_timestamp_seconds"])
@@ -129,9 +107,9 @@ def test_the_diabetes_set(kafka, tmp_path):
         scrape = running.scrape()
         assert scrape.value("msemon_join_matched_total") == len(truth.pairs)
         assert scrape.value("msemon_join_expired_total", side="prediction") == 0
-        assert scrape.events(it.predictions) == {"prediction": events[it.predictions]}
-        assert scrape.events(it.labels) == {"label": events[it.labels]}
-        assert set(scrape.rejected()) <= {(it.predictions, "too_late"), (it.labels, "too_late")}
+        assert scrape.events(topics[0]) == {"prediction": events[topics[0]]}
+        assert scrape.events(topics[1]) == {"label": events[topics[1]]}
+        assert set(scrape.rejected()) <= {(topics[0], "too_late"), (topics[1], "too_late")}
         assert sum(scrape.rejected().values()) == len(late)
         assert scrape.sum("msemon_consumer_lag_sum") == 0
 
@@ -164,20 +142,22 @@ def test_approval_ratings_scalar_and_vector(kafka, tmp_path, clock):
     random = Random(1001)
     lengths = ["30d", "180d", "1200d"]
     dimensions = [["year"], ["year", "spread"]]
-    it = story(kafka, **{
-        "windows.lengths": lengths, "windows.clock": clock, "segments": dimensions, "kafka.start": "earliest",
-    })  # fmt: skip
+    topics = made(kafka, names())
+    given = settings(
+        kafka, topics, windows__lengths=lengths, windows__clock=clock, segments=dimensions, kafka__start="earliest",
+        **FOR_EVER,
+    )  # fmt: skip
     start = datetime(2017, 3, 8, 6, 0, tzinfo=UTC)
     replayed_us = time.time_ns() // 1_000_000 * 1000
     predicted, labelled = ratings(round(start.timestamp()) * 1_000_000, replayed_us, random)
     random.shuffle(labelled)
     labelled = repeated(labelled, 0.1, random)
-    produce(kafka, it.predictions, records(predicted))
+    produce(kafka, topics[0], records(predicted))
 
-    with daemon(tmp_path / "daemon.log", it.settings) as running:
-        running.await_events({it.predictions: len(predicted)})
-        produce(kafka, it.labels, records(labelled))
-        running.await_events({it.predictions: len(predicted), it.labels: len(labelled)})
+    with daemon(tmp_path / "daemon.log", given) as running:
+        running.await_events({topics[0]: len(predicted)})
+        produce(kafka, topics[1], records(labelled))
+        running.await_events({topics[0]: len(predicted), topics[1]: len(labelled)})
         truth = joined(predicted, labelled, ["year", "spread"], observed=clock == "observed")
         oracle = Oracle(truth.pairs, truth.predictions, windows_of(lengths, 60), dimensions)
         for openmetrics in (False, True):

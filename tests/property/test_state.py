@@ -211,7 +211,7 @@ class Histories(RuleBasedStateMachine):
                 self.finish(owner, write)
                 return
 
-    @rule(events=st.integers(1, 200), times=st.integers(1, 4))
+    @rule(events=st.integers(1, 60), times=st.integers(1, 4))
     def whole_checkpoints(self, events, times):
         owner = self.rightful
         for _ in range(times):

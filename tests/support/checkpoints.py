@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -47,25 +48,38 @@ def same_piece(left: Piece, right: Piece) -> bool:
     )
 
 
+@functools.cache
 def piece(size: int, seed: int = 0) -> Piece:
     """About `size` bytes, different for each seed."""
-    rows = max(1, size // 9)
-    values = np.random.default_rng(seed).random(rows)
+    values = np.sin(np.arange(max(1, size // 9)) + seed)
     return Piece({"values": values, "signs": values > 0.5}, {"seed": seed, "name": f"é{seed}", "list": [None, 1.5]})
+
+
+ALL: PieceName = ("all",)
+
+
+@functools.cache
+def _event(offset: int) -> tuple[frozenset[PieceName], PieceName]:
+    """What one event changes, and what it ends."""
+    draw = random.Random(offset)
+    changed: PieceName = (draw.choice(["pane", "rows"]), draw.randrange(40))
+    ended: PieceName = (draw.choice(["pane", "rows"]), draw.randrange(40))
+    return frozenset({changed, ("head",)}), ALL if draw.random() < 0.02 else ended
 
 
 class LogTask:
     """A task whose state is a function of how far it has read: each event makes, changes and ends some pieces."""
 
-    def __init__(self, offset: int = 0) -> None:
+    def __init__(self, offset: int = 0, partition: int = 0) -> None:
+        self.partition = partition
         self.stamps: dict[PieceName, int] = {}  # which event wrote each piece last
         self.dirty: set[PieceName] = set()
         self.offset = 0
         self.advance(offset)
 
     @classmethod
-    def from_pieces(cls, pieces: Pieces, offset: int) -> LogTask:
-        task = cls()
+    def from_pieces(cls, pieces: Pieces, offset: int, partition: int = 0) -> LogTask:
+        task = cls(partition=partition)
         task.offset = offset
         task.stamps = {name: found.meta["seed"] for name, found in pieces.items()}
         return task
@@ -73,16 +87,18 @@ class LogTask:
     def advance(self, events: int) -> None:
         for _ in range(events):
             self.offset += 1
-            draw = random.Random(self.offset)
-            names = sorted(self.stamps)
-            if names and draw.random() < 0.4:
-                del self.stamps[draw.choice(names)]
-            if draw.random() < 0.02:
-                self.stamps.clear()  # all panes end at once, after a silence
-            changed = {(draw.choice(["pane", "rows"]), draw.randrange(40)), ("head",)}
+            changed, ended = _event(self.offset)
+            if ended == ALL:
+                self.stamps.clear()  # as panes end after a silence
+            self.stamps.pop(ended, None)
             self.stamps |= dict.fromkeys(changed, self.offset)
             self.dirty |= changed
         self.dirty &= self.stamps.keys()
+
+    def put(self, name: PieceName) -> None:
+        """A piece of the test's own; `("large", …)` has 9 MB, the others less."""
+        self.stamps[name] = self.offset
+        self.dirty.add(name)
 
     def pieces(self) -> Pieces:
         return {name: self._piece(name) for name in self.stamps}
@@ -90,7 +106,7 @@ class LogTask:
     def snapshot(self) -> Snapshot:
         changed = {name: self._piece(name) for name in self.dirty & self.stamps.keys()}
         self.dirty.clear()
-        return Snapshot(0, {"predictions": self.offset, "labels": 2}, {"labels": -5}, changed, set(self.stamps))
+        return Snapshot(self.partition, {"predictions": self.offset, "labels": 2}, {"labels": -5}, changed, set(self.stamps))
 
     def plan(self, checkpointer: Checkpointer) -> CheckpointWrite:
         """As the daemon does it."""
@@ -99,7 +115,9 @@ class LogTask:
 
     def _piece(self, name: PieceName) -> Piece:
         stamp = self.stamps[name]
-        return piece(random.Random(repr((name, stamp))).choice([1, 30, 200, 200, 2500]), stamp)
+        if name[0] == "large":
+            return piece(9_000_000, stamp)
+        return piece((1, 30, 200, 200, 2500)[(stamp + len(name)) % 5], stamp)
 
 
 @dataclass
@@ -146,17 +164,17 @@ class MemoryStore:
 class Owner:
     """One owner of the task: what the daemon does between taking it over and losing it."""
 
-    def __init__(self, store: Store, task: LogTask | None = None) -> None:
+    def __init__(self, store: Store, task: LogTask | None = None, partition: int = 0) -> None:
         self.store = store
-        self.outcome = restored(store)
+        self.outcome = restored(store, partition)
         found = self.outcome.restored
         if task is not None:
             self.task = task
         elif found is not None:
-            self.task = LogTask.from_pieces(found.pieces, found.offsets["predictions"])
+            self.task = LogTask.from_pieces(found.pieces, found.offsets["predictions"], partition)
         else:
-            self.task = LogTask()
-        self.checkpointer = Checkpointer(0, new_writer(), self.outcome.leftovers)
+            self.task = LogTask(partition=partition)
+        self.checkpointer = Checkpointer(partition, new_writer(), self.outcome.leftovers)
         self.durable = -1  # the offset of the last checkpoint that was told to be durable
 
     def checkpoint(self, events: int = 0) -> CheckpointWrite:

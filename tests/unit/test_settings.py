@@ -404,7 +404,6 @@ class TestMistakes:
             ("format.encoding", "avro"),
             ("format.encoding", "protobuf"),
             ("format.schema_registry_url", "http://localhost:8081"),
-            ("state.store", "kafka"),
             ("web.config_file", "web.yml"),
             ("baseline.file", "base.json"),
         ],
