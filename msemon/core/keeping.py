@@ -105,6 +105,8 @@ def _head(task: Task) -> Piece:
         "record_clock": task.record_clock,
         "ended_at": task.ended_at,
         "incomplete_since": task.incomplete_since,
+        "topic_ids": dict(task.topic_ids),
+        "born_with": task.born_with,
         "observed": task.shape.observed,
         "segment_keys": list(task.shape.segment_keys),
     })  # fmt: skip
@@ -143,6 +145,8 @@ class _Restoring:
         task.clocks.update({topic: clock for topic, clock in head["clocks"].items() if topic in task.clocks})
         task.record_clock, task.ended_at = head["record_clock"], head["ended_at"]
         task.incomplete_since = head["incomplete_since"]
+        task.topic_ids = {str(topic): str(name) for topic, name in head.get("topic_ids", {}).items()}
+        task.born_with = int(head.get("born_with", 0))
         combos = self._combos()
         targets = self._targets()
         sids = self._series()

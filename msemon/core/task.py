@@ -63,6 +63,8 @@ class Task:
         self.partition = partition
         self.shape = shape
         self.offsets: dict[str, int] = {}
+        self.topic_ids: dict[str, str] = {}  # the cluster's names of the topics that the offsets are of; "" not known
+        self.born_with = 0  # partitions of the topics when the group began to read; 0 where that is not known
         self.clocks: dict[str, int] = dict.fromkeys(topics, NEVER)
         self.names = Names()
         self.join = Join(shape.timeout_us, shape.memory_us, self.names)
@@ -147,6 +149,12 @@ class Task:
     def mark_incomplete(self) -> None:
         """From here back something of the log is missing."""
         self.incomplete_since = self.record_clock
+
+    def begin_again(self, topic: str) -> None:
+        """This topic was made anew: where reading it had come to is void. What it had brought has happened, and stays."""
+        self.offsets.pop(topic, None)
+        self.clocks[topic] = NEVER
+        self.mark_incomplete()
 
     # The transition.
 

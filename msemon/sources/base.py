@@ -91,6 +91,9 @@ class Polled:
     """The topics' numbers of partitions have come to differ. Told at every poll until they are equal again; from the
     second on no batches come."""
 
+    remade: frozenset[str] = frozenset()
+    """Topics that were deleted and made again since they began to be read; told once. Their positions are void."""
+
     gaps: list[Gap] = field(default_factory=list)
     truncated: list[Truncated] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
@@ -121,6 +124,12 @@ class Source(Protocol):
         Creates no topic, whatever the brokers' settings. Raises Unreachable.
         """
 
+    def topic_ids(self) -> dict[str, str]:
+        """The cluster's own name of every topic, asked now: another one says that it was deleted and made again.
+
+        Topics that do not exist, or whose cluster gives no such names, are left out. Raises Unreachable.
+        """
+
     def subscribe(self) -> None:
         """Take part in the group from the next poll on."""
 
@@ -135,6 +144,9 @@ class Source(Protocol):
 
     def committed(self, partitions: Collection[int]) -> dict[TopicPartition, int]:
         """What the group has committed of these partitions; nothing where it has not. Raises Unreachable."""
+
+    def committed_note(self, partition: int) -> str:
+        """What was noted with the commit of this partition; empty where there is none. Raises Unreachable."""
 
     def seek(self, where: TopicPartition, offset: int) -> None:
         """Read on from `offset`. Ignored for what is not owned (any more), as are the two below."""
@@ -151,8 +163,8 @@ class Source(Protocol):
         Never waits. Where a partition is paused the end grows stale.
         """
 
-    def commit(self, offsets: Mapping[TopicPartition, int], timeout_s: float) -> bool:
-        """Tell the group the next offsets to read; False where it did not take them. Raises Fatal."""
+    def commit(self, offsets: Mapping[TopicPartition, int], timeout_s: float, note: str = "") -> bool:
+        """Tell the group the next offsets to read, and a note on them; False where it did not take them. Raises Fatal."""
 
     def last_heard_s(self) -> float:
         """When the group last showed that it counts us in, on `time.monotonic`'s clock; -inf for never."""

@@ -124,6 +124,35 @@ def topic_partitions(consumer: Any, topics: Iterable[str], timeout_s: float) -> 
 
     kafka-python's own `partitions_for_topic` answers from its cache, or else asks for all topics without a bound.
     """
+    counts: dict[str, int | None] = {}
+    for topic in _described(consumer, topics, timeout_s):
+        error = for_code(topic.error_code)
+        if error is NoError:
+            counts[topic.name] = len(topic.partitions)
+        elif error is UnknownTopicOrPartitionError:
+            counts[topic.name] = None
+        else:
+            raise error(f"topic {topic.name}")
+    return counts
+
+
+def topic_ids(consumer: Any, topics: Iterable[str], timeout_s: float) -> dict[str, str]:
+    """The cluster's id of each topic that exists and has one, asked of it now. Raises KafkaError."""
+    described = [topic for topic in _described(consumer, topics, timeout_s) if for_code(topic.error_code) is NoError]
+    return {topic.name: text for topic in described if (text := _id(topic.topic_id))}
+
+
+def known_topic_ids(consumer: Any, topics: Iterable[str]) -> dict[str, str]:
+    """The same as the client last heard it, without asking; nothing where that can't be known."""
+    known = getattr(getattr(consumer._manager, "cluster", None), "topic_id", lambda _: None)
+    return {topic: text for topic in topics if (text := _id(known(topic)))}
+
+
+def _id(found: Any) -> str:
+    return found.hex if found is not None and found.int else ""  # brokers before 2.8 have none, or zeros
+
+
+def _described(consumer: Any, topics: Iterable[str], timeout_s: float) -> list[Any]:
     manager = consumer._manager
     request = MetadataRequest(
         topics=[MetadataRequest.MetadataRequestTopic(name=topic) for topic in topics],
@@ -135,13 +164,4 @@ def topic_partitions(consumer: Any, topics: Iterable[str], timeout_s: float) -> 
     async def ask() -> Any:
         return await manager.wait_for(manager.send(request), max(1, round(timeout_s * 1000)))
 
-    counts: dict[str, int | None] = {}
-    for topic in manager.run(ask).topics:
-        error = for_code(topic.error_code)
-        if error is NoError:
-            counts[topic.name] = len(topic.partitions)
-        elif error is UnknownTopicOrPartitionError:
-            counts[topic.name] = None
-        else:
-            raise error(f"topic {topic.name}")
-    return counts
+    return list(manager.run(ask).topics)

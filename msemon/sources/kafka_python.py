@@ -129,6 +129,7 @@ class KafkaPythonSource:
         self._unequal: UnequalPartitions | None = None
         self._wanted: set[KafkaTopicPartition] = set()  # not paused by the daemon
         self._heard_s = -math.inf
+        self._topic_ids: dict[str, str] = {}  # as last heard
 
     def connect(self) -> None:
         """See `Source`."""
@@ -156,6 +157,13 @@ class KafkaPythonSource:
             raise _refusal(problem, "ask for the topics' partitions") from problem
         return {topic: found.get(topic) for topic in self._topics}
 
+    def topic_ids(self) -> dict[str, str]:
+        """See `Source`."""
+        try:
+            return kafka_inside.topic_ids(self._consumer, self._topics, self._ask_s)
+        except Exception as problem:
+            raise _refusal(problem, "ask for the topics' ids") from problem
+
     def subscribe(self) -> None:
         """See `Source`."""
         self._listener = _Listener(self._consumer)
@@ -170,9 +178,10 @@ class KafkaPythonSource:
         records = self._fetch(timeout_s, polled)
         self._apply_notes(polled)
         polled.rebalancing = self._rebalancing
+        self._compare_ids(polled)
         positions = kafka_inside.positions(self._consumer) if records else {}
         for where, rows in records.items():
-            if where.partition in self._owned:
+            if where.partition in self._owned and where.topic not in polled.remade:
                 polled.batches.append(_batch(where, rows, positions.get(where, 0)))
         if kafka_inside.fenced(self._consumer):
             raise Fatal(f"another member of the group {self._group} has the same group_instance_id")
@@ -207,6 +216,15 @@ class KafkaPythonSource:
             raise _refusal(problem, "ask what was committed") from problem
         return {TopicPartition(*where): int(offset) for where, offset in found.items() if offset is not None}
 
+    def committed_note(self, partition: int) -> str:
+        """See `Source`."""
+        where = KafkaTopicPartition(self._topics[0], partition)
+        try:
+            found = self._consumer.committed(where, metadata=True, timeout_ms=self._ask_ms)
+        except Exception as problem:
+            raise _refusal(problem, "ask what was committed") from problem
+        return "" if found is None else str(found.metadata or "")
+
     def seek(self, where: TopicPartition, offset: int) -> None:
         """See `Source`."""
         for known in self._known([where]):
@@ -234,11 +252,11 @@ class KafkaPythonSource:
                 lags[TopicPartition(*where)] = max(0, end - position)
         return lags
 
-    def commit(self, offsets: Mapping[TopicPartition, int], timeout_s: float) -> bool:
+    def commit(self, offsets: Mapping[TopicPartition, int], timeout_s: float, note: str = "") -> bool:
         """See `Source`."""
         if self._rebalancing or not offsets:
             return False
-        told = {KafkaTopicPartition(*where): OffsetAndMetadata(offset, "", -1) for where, offset in offsets.items()}
+        told = {KafkaTopicPartition(*where): OffsetAndMetadata(offset, note, -1) for where, offset in offsets.items()}
         try:
             self._consumer.commit(told, timeout_ms=max(1, round(timeout_s * 1000)))  # without it, it tries for ever
         except _FATAL as problem:
@@ -262,6 +280,7 @@ class KafkaPythonSource:
         self._check_at_s = math.inf
         self._uneven_since_s = self._unequal = None
         self._wanted = set()
+        self._topic_ids = {}
         if consumer is None:
             return
         try:
@@ -302,6 +321,12 @@ class KafkaPythonSource:
             raise _refusal(problem, "poll") from problem
         polled.skipped += unpacking.skipped
         return records
+
+    def _compare_ids(self, polled: Polled) -> None:
+        """Has a topic another id than it had? The client hears of it with the metadata, within a fetch that fails."""
+        now = kafka_inside.known_topic_ids(self._consumer, self._topics)
+        polled.remade = frozenset(topic for topic, name in now.items() if self._topic_ids.get(topic, name) != name)
+        self._topic_ids |= now
 
     def _apply_notes(self, polled: Polled) -> None:
         """Turn what the listener has noted into what the daemon has to know."""
