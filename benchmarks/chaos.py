@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--directory", type=Path, help="for logs and the broker's data; kept")
     given = parser.parse_args()
-    plan = Plan(given.events, given.rate, given.minutes, given.every, given.seed)
+    plan = Plan(given.events, given.rate, given.minutes, given.every, given.seed, catch_up_s=300.0)
     print(plan, flush=True)
     with tempfile.TemporaryDirectory(prefix="msemon-chaos-") as temporary:
         result = run(plan, given.directory or Path(temporary))

@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import wait
 from types import FrameType
 from typing import Any
 
@@ -29,12 +30,14 @@ from msemon.export.pipeline import Pipeline
 from msemon.export.server import Server
 from msemon.keeper import Keeper
 from msemon.ownership import Ownership
+from msemon.reaching import Renewal, apart
 from msemon.settings import Settings
 from msemon.settings.values import Duration
 from msemon.sources.base import Fatal, Polled, Source, UnequalPartitions, Unreachable
 from msemon.sources.in_step import InStep
 from msemon.sources.kafka_python import KafkaPythonSource
 from msemon.state import Unavailable, Unusable, open_store
+from msemon.watchdog import Watchdog
 from msemon.wiring import decoder_of, shape_of
 
 log = structlog.get_logger(__name__)
@@ -44,7 +47,9 @@ WORK_S = 1.0  # longest work between two polls
 REFRESH_S = 1.0  # of the gauges
 RETRY_S = (0.5, 10.0)  # first and longest wait before another attempt to reach the cluster
 TOPIC_WAIT_S = 2.0  # between looks for a topic that does not exist yet
-STALLED_S = 60.0  # without a turn of the loop, health fails
+STALLED_S = 60.0  # without a turn of the loop, health fails and the watchdog ends the process
+STOP_S = 8.5  # from being asked to stop to the end, all of what follows together
+OVERDUE_S = 9.2  # after which the watchdog ends what should have stopped
 FINISH_S = 5.0  # for the last checkpoint and its commit
 CLOSE_S = 2.0
 
@@ -63,11 +68,14 @@ class Daemon:
         *,
         install_signals: bool,
         make_source: Callable[[Settings], Source] = KafkaPythonSource,
+        stalled_s: float = STALLED_S,
     ) -> None:
         self._settings = settings
+        self._stalled_s = stalled_s
         self._topics = list(settings.kafka.topics)
         self._install_signals = install_signals
         self._source = make_source(settings)
+        self._renewal = Renewal(lambda: make_source(settings))
         self._decoder = decoder_of(settings)
         self._pipeline = Pipeline(settings.kafka.client, self._topics)
         self._accounts = Accounts(self._pipeline)
@@ -78,8 +86,11 @@ class Daemon:
         if settings.kafka.dead_letter_topic is not None:
             self._dead_letters = DeadLetters(settings, self._pipeline.dead_letter_failures.inc)
         self._stopping = threading.Event()
+        self._asked: float | None = None  # when we were asked to stop
         self._started = time.monotonic()
         self._turned = self._started
+        self._subscribed = self._started
+        self._reaching = False  # the source is in the hands of another thread
         self._joined = False  # the group has told us what is ours
         self._refresh_at = 0.0
         self._keeper: Keeper | None = None
@@ -101,7 +112,7 @@ class Daemon:
             return self._process.view(_wall_us(), owned=self._lease_holds())
 
     def healthy(self) -> bool:
-        return time.monotonic() - self._turned < STALLED_S
+        return time.monotonic() - self._turned < self._stalled_s
 
     def ready(self) -> bool:
         settled = self._ownership is not None and self._ownership.settled
@@ -138,6 +149,16 @@ class Daemon:
             )
             return 1
         log.info("serving", address=self._settings.web.address, port=self.server.port)
+        watchdog = Watchdog(lambda: self._turned, self._overdue, stalled_s=self._stalled_s)
+        if self._install_signals:  # the process is ours to end
+            watchdog.start()
+        try:
+            return self._live()
+        finally:
+            self._stop()
+            watchdog.stop()
+
+    def _live(self) -> int:
         try:
             self._connect()
             while not self._stopping.is_set():
@@ -148,42 +169,64 @@ class Daemon:
         except Exception:
             log.exception("failed")
             return 1
-        finally:
-            self._stop()
         return 0
 
     def stop(self) -> None:
         """Ask the loop to end; from any thread."""
+        self._asked = self._asked or time.monotonic()
         self._stopping.set()
 
     def _signalled(self, _number: int, _frame: FrameType | None) -> None:
         if self._stopping.is_set():
             os._exit(1)  # asked twice: at once, whatever still waits
-        self._stopping.set()
+        self.stop()
+
+    def _overdue(self) -> str | None:
+        """Why the watchdog should end the process now."""
+        if self._asked is not None and time.monotonic() - self._asked > OVERDUE_S:
+            return "stopping takes too long"
+        return None
 
     def _connect(self) -> None:
-        """Reach the cluster and wait for the topics, however long it takes. Raises Fatal and UnequalPartitions."""
-        wait = RETRY_S[0]
+        """Reach the cluster and wait for the topics, however long it takes. Raises Fatal, UnequalPartitions, Unusable.
+
+        An attempt may block for many seconds, so it has a thread of its own; if we are asked to stop it is left alone.
+        """
+        retry = RETRY_S[0]
         if self._settings.state.store != "kafka":  # what is wrong with a directory is said at once
             self._open_store(0)
         while not self._stopping.is_set():
-            self._turned = time.monotonic()
+            self._reaching = True
+            attempt = apart(self._reach, "reaching")
+            while not attempt.done() and not self._stopping.is_set():
+                self._turned = time.monotonic()
+                wait([attempt], POLL_S)
+            if not attempt.done():
+                return
+            self._reaching = False
             try:
-                self._source.connect()
-                counts = self._source.partition_counts()
-                self._show_partitions(counts)
-                missing = [topic for topic, count in counts.items() if count is None]
-                if not missing:
-                    self._open_store(max(count or 0 for count in counts.values()))
-                    self._source.subscribe()
-                    return
+                missing = attempt.result()
             except (Unreachable, Unavailable) as error:
-                log.warning("no broker answers", error=str(error), retry_seconds=wait)
-                self._stopping.wait(wait)
-                wait = min(2 * wait, RETRY_S[1])
+                log.warning("no broker answers", error=str(error), retry_seconds=retry)
+                self._stopping.wait(retry)
+                retry = min(2 * retry, RETRY_S[1])
                 continue
+            if not missing:
+                self._source.subscribe()
+                self._subscribed = self._turned = time.monotonic()
+                return
             log.warning("waiting for topics that do not exist yet", topics=missing)
             self._stopping.wait(TOPIC_WAIT_S)
+
+    def _reach(self) -> list[str]:
+        """One attempt: connect, and open the store where it needs the cluster; gives the topics that are not there."""
+        self._source.connect()
+        counts = self._source.partition_counts()
+        self._show_partitions(counts)
+        missing = [topic for topic, count in counts.items() if count is None]
+        if not missing:
+            self._open_store(max(count or 0 for count in counts.values()))
+        return missing
 
     def _open_store(self, partitions: int) -> None:
         """Where state is kept, and who keeps it. Raises Unusable and Unavailable."""
@@ -214,21 +257,29 @@ class Daemon:
         self._follow_group(polled, self._ownership)
         self._take_in(polled, self._ownership)
         self._refuse(polled.unequal)
+        self._ownership.turn()  # before the work: now we know what is ours, after long work it may be another's
         self._more = not polled.unequal and self._work()
-        self._ownership.turn()
         self._refresh()
         self._turned = time.monotonic()
 
+    def _give_up(self) -> None:
+        """Nothing more is shown, written or committed: it may be another's by now, or half of a batch is counted."""
+        if self._ownership is not None:
+            self._ownership.drop(self._ownership.owned, lost=True)
+
     def _stop(self) -> None:
-        """Readiness is off already: no more polls; tell the group where we are, leave it, HTTP last."""
+        """Readiness is off already: no more polls; keep what we have, tell the group, leave it, HTTP last."""
+        self.stop()
+        by = (self._asked or 0.0) + STOP_S
         if self._joined and self._ownership is not None:
-            self._ownership.finish(FINISH_S)
+            self._ownership.finish(_left(by, FINISH_S))
         if self._dead_letters is not None:
-            self._dead_letters.close(CLOSE_S)
+            self._dead_letters.close(_left(by, CLOSE_S))
         if self._keeper is not None:
-            self._keeper.close(CLOSE_S)
-        self._source.close(CLOSE_S)
-        self.server.stop()
+            self._keeper.close(_left(by, CLOSE_S))
+        if not self._reaching:
+            self._source.close(_left(by, CLOSE_S))
+        self.server.stop(_left(by, CLOSE_S))
         log.info("stopped")
 
     # The parts of a turn.
@@ -265,6 +316,8 @@ class Daemon:
             self._pipeline.offset_gap_records.labels(gap.where.topic, str(gap.where.partition)).inc(gap.records)
             ownership.incomplete(gap.where.partition)
             log.error("the log no longer has what was to be read", **gap._asdict())
+        if polled.remade:
+            ownership.remade()
         for cut in polled.truncated:
             log.error("the log was cut back", **cut._asdict())
             ownership.again(cut.where.partition)
@@ -308,6 +361,20 @@ class Daemon:
             self._show_partitions(unequal.counts)
         self._unequal = unequal is not None
 
+    def _renew(self, polled: Polled, ownership: Ownership) -> None:
+        """A new client, where the group has been silent for long and this one will not find it again."""
+        if not self._source.alive():
+            raise Fatal("the Kafka client's network thread has died")
+        now = time.monotonic()
+        silent_s = now - max(self._subscribed, self._source.last_heard_s())
+        if not self._renewal.due(now, silent_s, self._source.session_timeout_s, rebalancing=polled.rebalancing):
+            return
+        log.warning("the client is made anew", silent_seconds=round(silent_s, 1))
+        self._joined = self._more = False
+        ownership.drop(ownership.owned, lost=True)  # by now they may be another's
+        self._source.close(CLOSE_S)
+        self._connect()
+
     def _counts(self) -> dict[str, int | None]:
         try:
             return self._source.partition_counts()
@@ -321,6 +388,11 @@ class Daemon:
 
     def _lease_holds(self) -> bool:
         return self._joined and time.monotonic() - self._source.last_heard_s() < self._source.session_timeout_s
+
+
+def _left(by: float, most: float) -> float:
+    """Seconds that a step of stopping may take: never none at all."""
+    return max(0.1, min(most, by - time.monotonic()))
 
 
 def _wall_us() -> int:

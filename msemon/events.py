@@ -74,7 +74,7 @@ class Predictions:
     rows: Ints  # index into the batch
     offsets: Ints
     times: Ints
-    record_times: Ints  # at most the wall clock plus `windows.max_future`, so that one wild clock can't move a task
+    record_times: Ints  # at most the wall clock, so that one wild clock can't move a task
     ids: list[bytes]  # UTF-8
     keys: list[Key]
     values: Floats  # NaN where the value is a vector

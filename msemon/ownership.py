@@ -7,8 +7,10 @@ before the first event is read, so that a crash can't begin anywhere else.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from threading import Lock
 
 import structlog
@@ -26,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 RESTORE_S = 0.05  # of a turn's time for restores
 RETRY_S = 10.0  # after the cluster could not say where a partition begins
-COMMIT_S = 5.0  # longest wait for the group's answer
+COMMIT_S = 2.0  # longest wait for the group's answer: meanwhile nothing is read, nor is a signal to stop seen
 
 _EARLIEST = Start("earliest", "earliest")
 _LATEST = Start("latest", "latest")
@@ -65,6 +67,9 @@ class Ownership:
         self._restoring: set[int] = set()
         self._unplaced: set[int] = set()
         self._starting: dict[int, dict[TopicPartition, int]] = {}
+        self._declined: set[int] = set()  # the log does not reach to any checkpoint of these …
+        self._anyway: set[int] = set()  # … which is looked at all the same
+        self._born_with = 0  # partitions of the topics when the group began to read; 0 until that is known
         self._durable: dict[TopicPartition, int] = {}
         self._next_checkpoint: dict[int, float] = {}
         self._place_at = 0.0
@@ -106,16 +111,22 @@ class Ownership:
             self._keeper.drop(partition)
             self._starting.pop(partition, None)
             self._next_checkpoint.pop(partition, None)
-        self._restoring -= gone
-        self._unplaced -= gone
+        for waiting in (self._restoring, self._unplaced, self._declined, self._anyway):
+            waiting.difference_update(gone)
         self._durable = {where: offset for where, offset in self._durable.items() if where.partition not in gone}
         self._accounts.dropped(self._topics, gone)
         log.info("partitions gone", partitions=sorted(gone), lost=lost)
 
     def again(self, partition: int) -> None:
         """The log was cut back below what this task has counted: back to a checkpoint that does not know of it."""
-        self.drop({partition}, lost=False)
-        self._restore(partition)
+        if not self._begun_again(partition):
+            self.drop({partition}, lost=False)
+            self._restore(partition)
+
+    def remade(self) -> None:
+        """A topic was deleted and made again: it is read from its beginning, the others from where they are."""
+        for partition in sorted(self._process.tasks):
+            self._begun_again(partition)
 
     def incomplete(self, partition: int) -> None:
         """Some of the log could not be read."""
@@ -150,7 +161,7 @@ class Ownership:
                     self._written(written, commit=False)
             if owed or self._keeper.writing:
                 log.error("the last checkpoint did not end in time", partitions=sorted(owed))
-        self.commit(max(0.5, deadline - time.monotonic()))
+        self.commit(min(COMMIT_S, max(0.5, deadline - time.monotonic())))
 
     def commit(self, timeout_s: float) -> None:
         """Tell the group how far we are: for people and lag tools, and to hear that it still counts us in."""
@@ -158,7 +169,7 @@ class Ownership:
         if not offsets:
             return
         failpoints.reach(failpoints.BEFORE_COMMIT)
-        if not self._source.commit(offsets, timeout_s):
+        if not self._source.commit(offsets, timeout_s, note=str(self._born_with or "")):
             log.warning("offsets not committed", partitions=sorted(self._process.tasks))
         failpoints.reach(failpoints.AFTER_COMMIT)
 
@@ -166,7 +177,8 @@ class Ownership:
 
     def _restore(self, partition: int) -> None:
         self._restoring.add(partition)
-        self._keeper.begin(partition, lambda offsets: self._reaches(partition, offsets))
+        anyway = partition in self._anyway
+        self._keeper.begin(partition, lambda offsets: anyway or self._reaches(partition, offsets))
 
     def _reaches(self, partition: int, offsets: Mapping[str, int]) -> bool:
         """Whether the log still goes as far as a checkpoint: it may have been cut back, or made anew."""
@@ -179,11 +191,30 @@ class Ownership:
             log.error(
                 "a checkpoint lies beyond the log's end", partition=partition, topics=beyond
             )
+            self._declined.add(partition)
         return not beyond
 
     def _restored(self, found: Found) -> None:
         partition = found.partition
         self._restoring.discard(partition)
+        declined, anyway = partition in self._declined, partition in self._anyway
+        self._declined.discard(partition)
+        self._anyway.discard(partition)
+        if found.task is None and declined:
+            self._anyway.add(partition)  # the log may be another one, and not cut back: its topic's id will tell
+            self._restore(partition)
+            return
+        try:
+            if found.task is not None:
+                self._forget_remade(found.task, self._source.topic_ids())
+                if anyway and not self._reaches(partition, found.task.offsets):
+                    found.task = None
+            offsets = {} if found.task is None else self._offsets_of(found.task)
+        except Unreachable as error:
+            log.warning("where to go on is not known yet", partition=partition, error=str(error))
+            self._restore(partition)
+            return
+        self._declined.discard(partition)
         self._accounts.restored(found)
         for rejection in found.rejected:
             log.error("stored state refused", partition=partition, reason=rejection.reason, what=rejection.what)
@@ -192,19 +223,44 @@ class Ownership:
             return
         for text in found.dropped:
             log.warning("stored state that the settings no longer fit", partition=partition, dropped=text)
-        try:
-            offsets = self._offsets_of(found.task)
-        except Unreachable as error:
-            log.warning("where to go on is not known yet", partition=partition, error=str(error))
-            self._restore(partition)
-            return
         if found.dropped or found.rejected:
             found.task.mark_incomplete()
         with self._lock:
             self._process.adopt(found.task)
         self._durable.update(offsets)
+        self._born_with = min({self._born_with, found.task.born_with} - {0}, default=0)
         log.info("state restored", partition=partition, store=self._keeper.source, seconds=round(found.seconds, 3))
         self._read(partition, offsets)
+
+    def _forget_remade(self, task: Task, now: Mapping[str, str]) -> list[str]:
+        """Topics that are not those this task has read, but new ones of their names (ids `now`): they begin anew."""
+        remade = [topic for topic, name in now.items() if task.topic_ids.get(topic, name) != name]
+        for topic in remade:
+            log.error("a topic was made again: reading it begins anew", topic=topic, partition=task.partition)
+            task.begin_again(topic)
+        task.topic_ids |= now
+        return remade
+
+    def _begun_again(self, partition: int) -> bool:
+        """Go on with the task at hand where a topic of its was made again; False where none was."""
+        if (task := self._process.tasks.get(partition)) is None or partition in self._starting:
+            return False
+        try:
+            now = self._source.topic_ids()
+            with self._lock:
+                remade = self._forget_remade(task, now)
+            if not remade:
+                return False
+            offsets = self._offsets_of(task)
+        except Unreachable as error:
+            log.warning("where to go on is not known", partition=partition, error=str(error))
+            self.drop({partition}, lost=False)
+            self._restore(partition)  # which asks until there is an answer
+            return True
+        self._in_step.drop({partition})  # with what waits of the other topics, which is fetched again
+        self._durable.update({where: offset for where, offset in offsets.items() if where.topic in remade})
+        self._read(partition, offsets)
+        return True
 
     def _offsets_of(self, task: Task) -> dict[TopicPartition, int]:
         """Where to go on: the snapshot's offsets; what is new since it begins at its beginning."""
@@ -215,9 +271,11 @@ class Ownership:
 
     def _place(self) -> None:
         """Begin what has no state, once the cluster has said where that is."""
-        if not self._unplaced or time.monotonic() < self._place_at:
-            return
+        if not self._unplaced or self._restoring or time.monotonic() < self._place_at:
+            return  # what is restored tells how old the group is
         try:
+            ids = self._source.topic_ids()
+            self._learn_birth()
             placed = {partition: self._beginning(partition) for partition in sorted(self._unplaced)}
         except Unreachable as error:
             log.warning("where to begin is not known yet", partitions=sorted(self._unplaced), error=str(error))
@@ -227,7 +285,9 @@ class Ownership:
             with self._lock:
                 task = self._process.start(partition)
             task.offsets = {where.topic: offset for where, offset in offsets.items()}
-            task.mark_incomplete()
+            task.topic_ids, task.born_with = dict(ids), self._born_with
+            if partition < self._born_with or any(offsets.values()):
+                task.mark_incomplete()
             self._unplaced.discard(partition)
             if self._keeper.keeps:
                 self._starting[partition] = offsets
@@ -238,12 +298,27 @@ class Ownership:
     def _beginning(self, partition: int) -> dict[TopicPartition, int]:
         """Where a partition without state begins: by the settings; where it was read before, as far back as matters."""
         before = self._source.committed({partition}) if self._keeper.keeps else {}
+        if not before and 0 < self._born_with <= partition:
+            log.info("a partition that the group did not begin with: from its beginning", partition=partition)
+            return self._source.start_offsets({partition}, _EARLIEST)
         if not before:
             return self._source.start_offsets({partition}, self._start)
         log.warning("no state of a partition that was read before: rebuilding it from the log", partition=partition)
         rewound = self._source.start_offsets({partition}, self._rewind)
         # never later than where reading had come to: what followed was never counted
         return {where: min(offset, before.get(where, offset)) for where, offset in rewound.items()}
+
+    def _learn_birth(self) -> None:
+        """How many partitions were there when the group began: from its tasks, from its commits, or as of now.
+
+        By this, what has been added since is told from what another member is about to begin. Raises Unreachable.
+        """
+        known = {task.born_with for task in self._process.tasks.values()} | {self._born_with}
+        if not any(known) and self._keeper.keeps and (note := self._source.committed_note(0)).isdecimal():
+            known.add(int(note))
+        if not any(known):
+            known = {count or 0 for count in self._source.partition_counts().values()}
+        self._born_with = min(known - {0}, default=0)
 
     def _read(self, partition: int, offsets: Mapping[TopicPartition, int]) -> None:
         now = time.monotonic()

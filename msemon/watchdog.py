@@ -19,14 +19,16 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-LOOK_S = 1.0
-EXIT_CODE = 70  # EX_SOFTWARE: neither as asked (0), nor a failure that could be told (1), nor settings (2)
+LOOK_S = 0.5
+EXIT_CODE = 1
 
 _FROZEN = 5
 """Looks that came so many times too late: the whole process stood still (SIGSTOP, a machine asleep), not its loop."""
 
 _HARD = 2
-"""Times the limit after which the system's timer ends the process: this thread too may be kept from running."""
+"""Times the limit after which the interpreter's own timer ends the process: this thread too may be kept from running.
+
+It can't tell a process that hangs from one that was frozen so long; the latter ends when it thaws, which is safe."""
 
 
 class Watchdog:
@@ -81,7 +83,7 @@ class Watchdog:
 
     def _arm(self) -> None:
         """A timer of the interpreter's own, for code that never lets go of the interpreter's lock."""
-        with contextlib.suppress(RuntimeError, OSError, ValueError, AttributeError):  # no thread, or no stderr to be had
+        with contextlib.suppress(RuntimeError, OSError, ValueError, AttributeError):  # no thread, no stderr
             faulthandler.dump_traceback_later(_HARD * self._stalled_s, exit=True, file=sys.__stderr__ or sys.stderr)
 
     def _finish(self, reason: str) -> None:

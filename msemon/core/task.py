@@ -130,7 +130,8 @@ class Task:
         for name, column in self.times().items():
             if name != "predicted":
                 column[:] = _FAR if name == "lag" else NEVER
-        self.past = {name: Past(past.lifetime, (NEVER, past.times[1], NEVER, _FAR)) for name, past in self.past.items()}
+        for name, past in self.past.items():
+            self.past[name] = Past(past.lifetime, (NEVER, past.times[1], NEVER, _FAR))
 
     def oldest(self, ring: int, now: Ints) -> Ints:
         """The oldest pane of this window at each of these times."""

@@ -107,10 +107,11 @@ def record_times(timestamps_ms: Sequence[int], wall_us: int, max_future_us: int)
     `claimed` is the time of an event that states none: the record's own, 0 where it has none (≤ 0), and somewhere
     beyond its horizon where it is too far ahead (no overflow, whatever the timestamp). `horizon` is the latest time
     an event may have: `max_future_us` after the earlier of the record's own time and the wall clock. `kept` is the
-    record's time as it goes on: at most the wall clock plus `max_future_us`, the wall clock where there is none.
+    record's time as it goes on: at most the wall clock, since panes are dropped by it that the export may still show;
+    the wall clock too where there is none.
     """
     limit = wall_us + max_future_us
     own = np.asarray(timestamps_ms, dtype=np.int64)
     claimed = np.clip(own, 0, limit // 1_000 + 1) * 1_000
     known = np.where(claimed > 0, claimed, wall_us)
-    return claimed, np.minimum(known, wall_us) + max_future_us, np.minimum(known, limit)
+    return claimed, np.minimum(known, wall_us) + max_future_us, np.minimum(known, wall_us)

@@ -223,8 +223,8 @@ class LimitSettings(Section):
     """Most characters of a label value, at least 10; longer ones are cut and end in a hash."""
     message_bytes: Count = 1_000_000
     """Largest message in bytes."""
-    vector_length: Count = 4_096
-    """Most numbers in a prediction or label."""
+    vector_length: Annotated[Count, Field(le=65_535)] = 4_096  # the join keeps it in 16 bits
+    """Most numbers in a prediction or label, at most 65,535."""
     json_depth: Count = 32
     """Deepest nesting of a message."""
 
@@ -259,7 +259,7 @@ class StateSettings(Section):
     """Where state is kept between runs."""
 
     store: Literal["sqlite", "kafka", "none"] = "sqlite"
-    """Where state is kept: sqlite (a directory of this replica), kafka (a topic, for replicas that come and go), none."""
+    """Where state is kept: sqlite (a directory of this replica), kafka (a topic, for replicas that move) or none."""
     path: Text = "./msemon-state"
     """Directory of the sqlite store."""
     topic: Text = "msemon-state"

@@ -164,10 +164,13 @@ class Source(Protocol):
         """
 
     def commit(self, offsets: Mapping[TopicPartition, int], timeout_s: float, note: str = "") -> bool:
-        """Tell the group the next offsets to read, and a note on them; False where it did not take them. Raises Fatal."""
+        """Tell the group the next offsets to read, with a note; False where it did not take them. Raises Fatal."""
 
     def last_heard_s(self) -> float:
         """When the group last showed that it counts us in, on `time.monotonic`'s clock; -inf for never."""
+
+    def alive(self) -> bool:
+        """Whether the client can still do anything; False for ever once a part of it that can't be replaced is gone."""
 
     def close(self, timeout_s: float) -> None:
         """Leave the group (a static member does not) and end. Never raises."""

@@ -93,9 +93,30 @@ def refresh_topics(consumer: Any, topics: Iterable[str], timeout_s: float) -> No
 
 
 def last_heartbeat_s(consumer: Any) -> float:
-    """When a heartbeat was last answered, on `time.monotonic`'s clock; -inf for never or not known."""
+    """When the last heartbeat was sent, on `time.monotonic`'s clock, if it is answered; -inf where not, or not known.
+
+    Sent and not answered: a process that was stopped may find an answer that is older than its absence.
+    """
     heartbeat = getattr(getattr(consumer, "_coordinator", None), "heartbeat", None)
-    return float(getattr(heartbeat, "last_receive", -math.inf))
+    sent = float(getattr(heartbeat, "last_send", -math.inf))  # read first: the network thread may set both meanwhile
+    return sent if float(getattr(heartbeat, "last_receive", -math.inf)) >= sent else -math.inf
+
+
+def generation(consumer: Any) -> tuple[int, str] | None:
+    """The group's generation that this member belongs to, and the member's id; None where not known."""
+    found = getattr(getattr(consumer, "_coordinator", None), "_generation", None)
+    number, member = getattr(found, "generation_id", None), getattr(found, "member_id", None)
+    return (number, member) if isinstance(number, int) and isinstance(member, str) else None
+
+
+def network_alive(consumer: Any) -> bool:
+    """Whether the client's network thread still runs; True where there is none, or it can't be known.
+
+    An error in it (no file descriptors, no memory) ends it, and it is never started again. Some calls then raise that
+    error for ever; were it one of Kafka's own, it would look like a cluster that does not answer.
+    """
+    thread = getattr(getattr(getattr(consumer, "_client", None), "_net", None), "_io_thread", None)
+    return thread is None or thread.is_alive()
 
 
 def fenced(consumer: Any) -> bool:

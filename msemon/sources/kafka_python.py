@@ -78,6 +78,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(self, consumer: KafkaConsumer) -> None:
         self._consumer = consumer
         self._held: frozenset[KafkaTopicPartition] = frozenset()
+        self._generation: tuple[int, str] | None = None  # of the last assignment
         self.notes: deque[_Note] = deque()
 
     def on_partitions_revoked(self, revoked: Iterable[KafkaTopicPartition]) -> None:
@@ -86,6 +87,9 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def on_partitions_assigned(self, assigned: Iterable[KafkaTopicPartition]) -> None:
         now = frozenset(assigned)
+        before, self._generation = self._generation, kafka_inside.generation(self._consumer)
+        if self._held and _missed_one(before, self._generation):
+            self.on_partitions_lost(self._held)
         for where in now - self._held:
             # Paused before the first fetch. Without a position the client would take the group's committed one, or
             # raise from every poll; 0 is never read from, since the daemon seeks before it resumes.
@@ -98,6 +102,14 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         """Not `revoked`, to which kafka-python would delegate."""
         self._held -= frozenset(lost)
         self.notes.append(_Note("lost", frozenset(lost)))
+
+
+def _missed_one(before: tuple[int, str] | None, now: tuple[int, str] | None) -> bool:
+    """Whether the group had a generation between these two, in which others may have had our partitions.
+
+    A member that is thrown out while it rejoins gets a new id and its partitions back without a word of their loss.
+    """
+    return before is not None and now is not None and (before[1] != now[1] or not 0 <= now[0] - before[0] <= 1)
 
 
 class KafkaPythonSource:
@@ -129,6 +141,7 @@ class KafkaPythonSource:
         self._unequal: UnequalPartitions | None = None
         self._wanted: set[KafkaTopicPartition] = set()  # not paused by the daemon
         self._heard_s = -math.inf
+        self._polled_s = -math.inf  # when the last poll began
         self._topic_ids: dict[str, str] = {}  # as last heard
 
     def connect(self) -> None:
@@ -174,9 +187,12 @@ class KafkaPythonSource:
     def poll(self, timeout_s: float) -> Polled:
         """See `Source`."""
         polled = Polled()
-        deadline_s = time.monotonic() + timeout_s
+        began_s = time.monotonic()
+        deadline_s = began_s + timeout_s
         records = self._fetch(timeout_s, polled)
+        self._heard_s = self.last_heard_s()
         self._apply_notes(polled)
+        self._polled_s = began_s
         polled.rebalancing = self._rebalancing
         self._compare_ids(polled)
         positions = kafka_inside.positions(self._consumer) if records else {}
@@ -257,6 +273,7 @@ class KafkaPythonSource:
         if self._rebalancing or not offsets:
             return False
         told = {KafkaTopicPartition(*where): OffsetAndMetadata(offset, note, -1) for where, offset in offsets.items()}
+        asked_s = time.monotonic()
         try:
             self._consumer.commit(told, timeout_ms=max(1, round(timeout_s * 1000)))  # without it, it tries for ever
         except _FATAL as problem:
@@ -264,12 +281,16 @@ class KafkaPythonSource:
         except errors.KafkaError as problem:
             log.warning("offsets not committed", reason=str(problem))
             return False
-        self._heard_s = time.monotonic()
+        self._heard_s = max(self._heard_s, asked_s)  # the answer may have come long before it was read
         return True
 
     def last_heard_s(self) -> float:
         """See `Source`."""
         return max(self._heard_s, kafka_inside.last_heartbeat_s(self._consumer))
+
+    def alive(self) -> bool:
+        """See `Source`."""
+        return kafka_inside.network_alive(self._consumer)
 
     def close(self, timeout_s: float) -> None:
         """See `Source`."""
@@ -344,10 +365,12 @@ class KafkaPythonSource:
             elif note.kind == "assigned":
                 self._assigned = note.partitions
                 self._owned = self._whole(note.partitions)
-                polled.revoked = before - self._owned
+                polled.revoked |= before - self._owned
+                before &= self._owned  # what a further assignment brings back has been another's
                 polled.assigned = self._owned
                 self._check_at_s = 0.0
-                self._heard_s = time.monotonic()
+                # The group's answer was not there when the last poll began; when it came since, nobody knows.
+                self._heard_s = max(self._heard_s, self._polled_s)
                 self._wanted = {where for where in self._wanted & self._assigned if where.partition in self._owned}
                 self._consumer.pause(*(self._assigned - self._wanted))
 

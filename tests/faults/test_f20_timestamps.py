@@ -28,7 +28,17 @@ AHEAD = [
     10**30,
     1e30,
 ]
-NO_TIMES = [0, -1, -0.0, -(2**63), -1e30, "1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z"]
+NO_TIMES: list[Any] = [
+    0,
+    -1,
+    -0.0,
+    -(2**63),
+    -1e30,
+    "1969-12-31T23:59:59Z",
+    "1970-01-01T00:00:00Z",
+    "0001-01-01T00:00:00Z",
+]
+NO_TIMES.append((WALL_US - 2**64) // 1_000_000)  # times a million it would wrap around to just before the wall clock
 GOOD = {"id": "good", "label": 1, "ts": WALL_US - 1}
 
 
@@ -69,7 +79,7 @@ def test_a_wild_record_timestamp_beside_a_good_event_time_is_capped(timestamp_ms
     """The event is good; the record's timestamp goes on as no more than the wall clock plus max_future."""
     decoded = decode(GOOD, timestamps_ms=[timestamp_ms])
     assert decoded.rejections == []
-    assert decoded.labels.record_times.tolist() == [WALL_US + MAX_FUTURE_US]
+    assert decoded.labels.record_times.tolist() == [WALL_US]
 
 
 def test_one_wild_time_among_many_costs_only_itself() -> None:

@@ -62,8 +62,8 @@ def assert_same(one: View, other: View) -> None:
     for name in ("stream_time", "last_pair", "lifetime", "series"):
         mine, theirs = getattr(one, name), getattr(other, name)[..., order]
         np.testing.assert_allclose(mine, theirs, rtol=1e-12, err_msg=name)
-    for mine, theirs in zip(one.coverage, other.coverage, strict=True):
-        np.testing.assert_array_equal(mine, theirs[:, order])
+    for counts, others in zip(one.coverage, other.coverage, strict=True):
+        np.testing.assert_array_equal(counts, others[:, order])
 
 
 @given(st.integers(0, 1 << 32), st.booleans(), st.sampled_from([(0, 0.1, 0.5, 2, 4), (0, 1, 10, 70, 400)]))

@@ -1,4 +1,4 @@
-"""For tests of what keeps the state: a task that is nothing but pieces, and a store in memory that goes step by step."""
+"""For tests of what keeps the state: a task that is nothing but pieces, a store in memory that goes step by step."""
 
 from __future__ import annotations
 
@@ -106,7 +106,8 @@ class LogTask:
     def snapshot(self) -> Snapshot:
         changed = {name: self._piece(name) for name in self.dirty & self.stamps.keys()}
         self.dirty.clear()
-        return Snapshot(self.partition, {"predictions": self.offset, "labels": 2}, {"labels": -5}, changed, set(self.stamps))
+        offsets = {"predictions": self.offset, "labels": 2}
+        return Snapshot(self.partition, offsets, {"labels": -5}, changed, set(self.stamps))
 
     def plan(self, checkpointer: Checkpointer) -> CheckpointWrite:
         """As the daemon does it."""

@@ -91,10 +91,11 @@ def joined(
     repeats = [0, 0, 0]
     for event in predicted:
         name = event.id, event.message["model"], event.message.get("version", "")
-        repeats[0] += asked.setdefault(name, event) is not event
+        repeats[0] += name in asked
+        asked.setdefault(name, event)
     for event in labelled:
+        repeats[1] += event.id in answers
         first = answers.setdefault(event.id, event)
-        repeats[1] += first is not event
         repeats[2] += first.message["label"] != event.message["label"]
     pairs = [_pair(p, answers[name[0]], keys, observed) for name, p in asked.items() if name[0] in answers]
     predictions = pd.DataFrame(

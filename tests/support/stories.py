@@ -8,7 +8,11 @@ from typing import Any
 from support.histories import PARTITIONS, Event, label, prediction, records
 from support.topics import create_topics, produce, unique
 
-KEPT = {"retention.ms": "-1", "message.timestamp.after.max.ms": str(2**63 - 1)}
+KEPT = {
+    "retention.ms": "-1",
+    "message.timestamp.after.max.ms": str(2**63 - 1),
+    "max.message.bytes": "10000000",
+}
 
 
 def names() -> list[str]:

@@ -146,7 +146,7 @@ def test_record_times() -> None:
     assert claimed[[0, 1, 2, 4]].tolist() == [999_999_000, 10_000, 1_004_000_000, 0]
     assert claimed[3] > horizon[3]
     assert horizon.tolist() == [1_004_999_000, 5_010_000, 1_005_000_000, 1_005_000_000, 1_005_000_000]
-    assert kept.tolist() == [999_999_000, 10_000, 1_004_000_000, 1_005_000_000, 1_000_000_000]
+    assert kept.tolist() == [999_999_000, 10_000, 1_000_000_000, 1_000_000_000, 1_000_000_000]
 
 
 @pytest.mark.parametrize("wild", [2**63 - 1, 253_402_300_799_000, -(2**63), -2, 0])
@@ -155,4 +155,4 @@ def test_wild_record_timestamps_do_not_overflow(wild: int) -> None:
     wall = 1_732_260_000_000_000
     claimed, horizon, kept = record_times([wild], wall, 300_000_000)
     assert claimed[0] == 0 if wild <= 0 else claimed[0] > horizon[0]
-    assert kept[0] == wall if wild <= 0 else kept[0] == wall + 300_000_000
+    assert kept[0] == wall
