@@ -33,6 +33,7 @@ from msemon.ownership import Ownership
 from msemon.reaching import Renewal, apart
 from msemon.settings import Settings
 from msemon.settings.values import Duration
+from msemon.sources import retention
 from msemon.sources.base import Fatal, Polled, Source, UnequalPartitions, Unreachable
 from msemon.sources.in_step import InStep
 from msemon.sources.kafka_python import KafkaPythonSource
@@ -149,7 +150,7 @@ class Daemon:
             )
             return 1
         log.info("serving", address=self._settings.web.address, port=self.server.port)
-        watchdog = Watchdog(lambda: self._turned, self._overdue, stalled_s=self._stalled_s)
+        watchdog = Watchdog(self._last_turn, self._overdue, stalled_s=self._stalled_s)
         if self._install_signals:  # the process is ours to end
             watchdog.start()
         try:
@@ -165,9 +166,11 @@ class Daemon:
                 self._turn()
         except (Fatal, UnequalPartitions, Unusable) as error:
             log.error("can't go on", error=str(error))  # noqa: TRY400 - nothing unexpected: no traceback
+            self._give_up()
             return 1
         except Exception:
             log.exception("failed")
+            self._give_up()
             return 1
         return 0
 
@@ -180,6 +183,10 @@ class Daemon:
         if self._stopping.is_set():
             os._exit(1)  # asked twice: at once, whatever still waits
         self.stop()
+
+    def _last_turn(self) -> float:
+        """For the watchdog; stopping, which does not turn, has a limit of its own."""
+        return self._turned if self._asked is None else time.monotonic()
 
     def _overdue(self) -> str | None:
         """Why the watchdog should end the process now."""
@@ -249,6 +256,7 @@ class Daemon:
             interval_s=settings.state.interval,
             wall_us=_wall_us,
         )
+        retention.look(settings, matters / 1e6)
 
     def _turn(self) -> None:
         """Poll once, work for a while."""
@@ -272,7 +280,10 @@ class Daemon:
         self.stop()
         by = (self._asked or 0.0) + STOP_S
         if self._joined and self._ownership is not None:
-            self._ownership.finish(_left(by, FINISH_S))
+            try:
+                self._ownership.finish(_left(by, FINISH_S))
+            except Fatal as error:
+                log.error("the group took no last commit", error=str(error))  # noqa: TRY400 - as above
         if self._dead_letters is not None:
             self._dead_letters.close(_left(by, CLOSE_S))
         if self._keeper is not None:

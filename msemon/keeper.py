@@ -94,8 +94,9 @@ class Keeper:
         """The store's name."""
         return self._store.name
 
-    def begin(self, partition: int, usable: Callable[[Mapping[str, int]], bool]) -> None:
-        """Begin to restore a partition; `usable` says whether a log still has what a checkpoint's offsets ask for."""
+    def begin(self, partition: int, usable: Callable[[Mapping[str, int]], bool], after_s: float = 0.0) -> None:
+        """Begin to restore a partition, after a while; `usable` says whether a log still has what a checkpoint's
+        offsets ask for."""
         built: list[tuple[Task, list[str]]] = []
 
         def accept(candidate: Restored) -> None:
@@ -105,7 +106,7 @@ class Keeper:
 
         steps = restore(self._store, partition, usable=usable, accept=accept)
         self._restores[partition] = _Restore(steps, time.monotonic(), built)
-        self._again[partition] = 0.0, usable
+        self._again[partition] = time.monotonic() + after_s, usable
 
     def restored(self, budget_s: float) -> list[Found]:
         """Go on with the restores for about so long; those that have ended."""
@@ -128,9 +129,7 @@ class Keeper:
             outcome: Restoration = stop.value
         except Unavailable as error:
             log.warning("state can't be read yet", partition=partition, error=str(error))
-            usable = self._again[partition][1]
-            self.begin(partition, usable)
-            self._again[partition] = time.monotonic() + RETRY_S, usable
+            self.begin(partition, self._again[partition][1], RETRY_S)
             return None
         del self._restores[partition], self._again[partition]
         self._checkpointers[partition] = Checkpointer(partition, new_writer(), outcome.leftovers)
@@ -173,8 +172,10 @@ class Keeper:
         return any(checkpointer.writing for checkpointer in self._checkpointers.values())
 
     def drop(self, partition: int) -> None:
-        """A partition is no longer ours: give up its restore; what is being written of it is of no interest."""
-        self._restores.pop(partition, None)
+        """A partition is no longer ours: give up its restore and what waits to be written; what is being written of it
+        already is of no interest."""
+        if (under_way := self._restores.pop(partition, None)) is not None:
+            under_way.steps.close()
         self._again.pop(partition, None)
         self._checkpointers.pop(partition, None)
 
@@ -187,6 +188,8 @@ class Keeper:
     def _write_all(self) -> None:
         while (job := self._jobs.get()) is not None:
             checkpointer, write = job
+            if self._checkpointers.get(write.partition) is not checkpointer:
+                continue  # dropped since
             began = time.monotonic()
             error, lost = None, False
             try:

@@ -29,9 +29,20 @@ log = structlog.get_logger(__name__)
 RESTORE_S = 0.05  # of a turn's time for restores
 RETRY_S = 10.0  # after the cluster could not say where a partition begins
 COMMIT_S = 2.0  # longest wait for the group's answer: meanwhile nothing is read, nor is a signal to stop seen
+START_ATTEMPTS = 3  # to keep where reading begins; a store that takes nothing must not keep us from counting for ever
+START_RETRY_S = 2.0
 
 _EARLIEST = Start("earliest", "earliest")
 _LATEST = Start("latest", "latest")
+
+
+@dataclass(slots=True)
+class _Start:
+    """Where a partition without state will be read from."""
+
+    offsets: dict[TopicPartition, int]
+    failures: int = 0  # to make that durable
+    again_at: float = math.inf  # while it is being written
 
 
 class Ownership:
@@ -66,7 +77,7 @@ class Ownership:
         self._wall_us = wall_us
         self._restoring: set[int] = set()
         self._unplaced: set[int] = set()
-        self._starting: dict[int, dict[TopicPartition, int]] = {}
+        self._starting: dict[int, _Start] = {}
         self._declined: set[int] = set()  # the log does not reach to any checkpoint of these …
         self._anyway: set[int] = set()  # … which is looked at all the same
         self._born_with = 0  # partitions of the topics when the group began to read; 0 until that is known
@@ -141,8 +152,9 @@ class Ownership:
         for written in self._keeper.written():
             self._written(written)
         now = time.monotonic()
-        if due := [p for p, at in self._next_checkpoint.items() if at <= now]:
-            self._checkpoint(min(due, key=self._next_checkpoint.__getitem__))  # one a turn, so that none pauses it long
+        self._start_again(now)
+        if self._counted_in(now):
+            self._checkpoint(now)
         if now >= self._commit_at:
             # also when there is nothing new: an accepted commit says that the group still counts us in
             self._commit_at = now + self._interval_s
@@ -152,13 +164,13 @@ class Ownership:
         """The last checkpoint of everything, and its commit, in about this time."""
         deadline = time.monotonic() + timeout_s
         if self._keeper.keeps:
-            owed = set(self._next_checkpoint)
+            owed = set(self._next_checkpoint) & self._process.tasks.keys()
             while (owed or self._keeper.writing) and (left := deadline - time.monotonic()) > 0:
                 for partition in list(owed):
                     if self._keeper.checkpoint(self._process.tasks[partition]):
                         owed.discard(partition)
                 for written in self._keeper.written(min(left, 0.1)):
-                    self._written(written, commit=False)
+                    self._note(written)
             if owed or self._keeper.writing:
                 log.error("the last checkpoint did not end in time", partitions=sorted(owed))
         self.commit(min(COMMIT_S, max(0.5, deadline - time.monotonic())))
@@ -175,10 +187,10 @@ class Ownership:
 
     # From ours to read.
 
-    def _restore(self, partition: int) -> None:
+    def _restore(self, partition: int, after_s: float = 0.0) -> None:
         self._restoring.add(partition)
         anyway = partition in self._anyway
-        self._keeper.begin(partition, lambda offsets: anyway or self._reaches(partition, offsets))
+        self._keeper.begin(partition, lambda offsets: anyway or self._reaches(partition, offsets), after_s)
 
     def _reaches(self, partition: int, offsets: Mapping[str, int]) -> bool:
         """Whether the log still goes as far as a checkpoint: it may have been cut back, or made anew."""
@@ -212,7 +224,7 @@ class Ownership:
             offsets = {} if found.task is None else self._offsets_of(found.task)
         except Unreachable as error:
             log.warning("where to go on is not known yet", partition=partition, error=str(error))
-            self._restore(partition)
+            self._restore(partition, RETRY_S)
             return
         self._declined.discard(partition)
         self._accounts.restored(found)
@@ -223,7 +235,7 @@ class Ownership:
             return
         for text in found.dropped:
             log.warning("stored state that the settings no longer fit", partition=partition, dropped=text)
-        if found.dropped or found.rejected:
+        if found.dropped:  # not where a later checkpoint was refused: from this one on the log has it all again
             found.task.mark_incomplete()
         with self._lock:
             self._process.adopt(found.task)
@@ -290,7 +302,7 @@ class Ownership:
                 task.mark_incomplete()
             self._unplaced.discard(partition)
             if self._keeper.keeps:
-                self._starting[partition] = offsets
+                self._starting[partition] = _Start(offsets)
                 self._keeper.checkpoint(task)
             else:
                 self._read(partition, offsets)
@@ -334,20 +346,46 @@ class Ownership:
 
     # Checkpoints.
 
-    def _checkpoint(self, partition: int) -> None:
-        if self._keeper.checkpoint(self._process.tasks[partition]):
-            self._next_checkpoint[partition] = time.monotonic() + self._interval_s
+    def _counted_in(self, now: float) -> bool:
+        """Whether the group has not given our partitions to others, as far as we can know."""
+        return now - self._source.last_heard_s() < self._source.session_timeout_s
 
-    def _written(self, written: Written, *, commit: bool = True) -> None:
+    def _checkpoint(self, now: float) -> None:
+        """One a turn, so that none pauses it long: of what is due for longest and not being written."""
+        for partition in sorted(self._next_checkpoint, key=self._next_checkpoint.__getitem__):
+            if self._next_checkpoint[partition] > now:
+                return
+            if self._keeper.checkpoint(self._process.tasks[partition]):
+                self._next_checkpoint[partition] = now + self._interval_s
+                return
+
+    def _written(self, written: Written) -> None:
+        self._note(written)
+        if written.error is None:
+            self._commit_at = min(self._commit_at, time.monotonic())
+        partition = written.partition
+        if (start := self._starting.get(partition)) is None:
+            return
+        if written.error is not None:
+            start.failures += 1
+            if start.failures < START_ATTEMPTS:
+                start.again_at = time.monotonic() + START_RETRY_S
+                return
+            log.error("reading begins although where it begins could not be kept", partition=partition)
+        del self._starting[partition]
+        self._read(partition, start.offsets)
+
+    def _note(self, written: Written) -> None:
+        """What a checkpoint's end means for what may be committed."""
         self._accounts.written(written, self._wall_us())
         partition = written.partition
         if written.error is None:
             self._durable.update({TopicPartition(topic, partition): o for topic, o in written.offsets.items()})
-            if commit:
-                self._commit_at = min(self._commit_at, time.monotonic())
         else:
-            log.error(
-                "checkpoint failed, nothing is committed", partition=partition, error=written.error
-            )
-        if (offsets := self._starting.pop(partition, None)) is not None:
-            self._read(partition, offsets)
+            log.error("checkpoint failed, nothing is committed", partition=partition, error=written.error)
+
+    def _start_again(self, now: float) -> None:
+        """Keep where reading begins, where that did not work."""
+        for partition, start in self._starting.items():
+            if start.again_at <= now and self._keeper.checkpoint(self._process.tasks[partition]):
+                start.again_at = math.inf

@@ -197,8 +197,8 @@ class Entries:
             block.grown = False
             self._turned[block.start // BLOCK] = False
 
-    def adopt(self, whole: Piece, states: Piece) -> None:
-        """Append what is alive of a generation that `pieces` gave. Raises BadState."""
+    def adopt(self, whole: Piece, states: Piece, refs: Ints) -> None:
+        """Append what is alive of a generation that `pieces` gave; `refs` are its refs' values now. Raises BadState."""
         columns, rows = whole.columns, len(whole.columns.get("time", ()))
         planes = np.unpackbits(states.columns["planes"], axis=1, count=rows) if rows else np.zeros((2, 0), np.uint8)
         state = planes[0] + 2 * planes[1]
@@ -210,7 +210,7 @@ class Entries:
         weight = columns.get("weight", np.full(rows, self._plain))
         new = self.append(
             np.ascontiguousarray(columns["digest"].T[live]), columns["time"][live], columns["clock"][live],
-            columns["value"][live], weight[live], columns["ref"][live].astype(np.int64),
+            columns["value"][live], weight[live], refs[columns["ref"][live]],  # a dead row's may be out of date
             columns["width"][live].astype(np.int64), state[live],
             columns["order"][live] if self._ordered else columns["time"][live],
         )  # fmt: skip

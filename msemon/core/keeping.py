@@ -109,6 +109,8 @@ def _head(task: Task) -> Piece:
         "born_with": task.born_with,
         "observed": task.shape.observed,
         "segment_keys": list(task.shape.segment_keys),
+        "rings": [_ring_name(window) for window in task.shape.windows],
+        "dimensions": [task.shape.dimension_name(number) for number in range(len(task.shape.dimensions))],
     })  # fmt: skip
 
 
@@ -147,6 +149,7 @@ class _Restoring:
         task.incomplete_since = head["incomplete_since"]
         task.topic_ids = {str(topic): str(name) for topic, name in head.get("topic_ids", {}).items()}
         task.born_with = int(head.get("born_with", 0))
+        self._dropped += self._begin_empty()
         combos = self._combos()
         targets = self._targets()
         sids = self._series()
@@ -158,10 +161,17 @@ class _Restoring:
         self._blocks(sids, same_time)
         for name, store, refs in zip(_STORES, task.join.stores, (combos, combos, targets), strict=True):
             for serial in sorted(int(key[1]) for key in self._pieces if key[0] == name and len(key) == 2):
-                whole, states = self._pieces[(name, serial)], self._pieces[(name, serial, "states")]
-                whole.columns["ref"] = refs[whole.columns["ref"]]
-                store.adopt(whole, states)
+                store.adopt(self._pieces[(name, serial)], self._pieces[(name, serial, "states")], refs)
         return task, self._dropped
+
+    def _begin_empty(self) -> list[str]:
+        """What the settings ask for and this state knows nothing of, in words."""
+        head, shape = self._head, self._shape
+        rings = {_ring_name(window): window.name for window in shape.windows}
+        names = [shape.dimension_name(number) for number in range(len(shape.dimensions))]
+        before = set(head.get("rings", rings)), set(head.get("dimensions", names))
+        new = [f"the window {name}: new, it begins empty" for ring, name in rings.items() if ring not in before[0]]
+        return new + [f"the segments of {name}: new, they begin empty" for name in names if name not in before[1]]
 
     def _combos(self) -> Ints:
         """Numbers of the combos by their numbers in the pieces."""

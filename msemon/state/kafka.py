@@ -41,7 +41,7 @@ _OURS = {
     "linger_ms": 5,
     "batch_size": MIB,
     "max_request_size": 16 * MIB,
-    "max_block_ms": 10_000,
+    "max_block_ms": 5_000,
     "request_timeout_ms": 15_000,
     "delivery_timeout_ms": 60_000,
 }
@@ -76,9 +76,9 @@ class KafkaStore:
         """See `Store`."""
         deadline_s = time.monotonic() + timeout_s
         try:
-            self._look_again(write)
+            self._look_again(write, timeout_s)
             failpoints.reach(failpoints.BEFORE_CHUNKS)
-            sending = _Sending(self._connected(), self._topic, write.partition, deadline_s)
+            sending = _Sending(self._connected(deadline_s), self._topic, write.partition, deadline_s)
             for key, data in write.chunks():
                 sending.send(self._keys.chunk(write.partition, key), data)
                 failpoints.reach(failpoints.AMID_CHUNKS)
@@ -106,17 +106,18 @@ class KafkaStore:
         return Found(contents.chunk, contents.manifests, contents.chunks.keys())
 
     def _mark(self, partition: int) -> int:
-        sending = _Sending(self._connected(), self._topic, partition, time.monotonic() + MARK_S)
+        deadline_s = time.monotonic() + MARK_S
+        sending = _Sending(self._connected(deadline_s), self._topic, partition, deadline_s)
         sending.send(self._keys.marker(partition), b"restored up to here")
         sending.settle()
         self._ends[partition] = max(sending.last, self._ends.get(partition, -1))
         return sending.last
 
-    def _look_again(self, write: Write) -> None:
+    def _look_again(self, write: Write, timeout_s: float) -> None:
         """After a failure: a topic that was deleted is made anew, but what was in it is gone."""
         if not self._suspect:
             return
-        made = kafka_topic.ensure(self._settings, self._partitions)
+        made = kafka_topic.ensure(self._settings, self._partitions, timeout_s)
         self._suspect = False
         if made and write.base is not None:
             self._ends.clear()
@@ -141,7 +142,7 @@ class KafkaStore:
         every = [*manifests, *chunks, *sorted(owed)]
         owed.update(every)
         try:
-            sending = _Sending(self._connected(), self._topic, write.partition, deadline_s)
+            sending = _Sending(self._connected(deadline_s), self._topic, write.partition, deadline_s)
             for key in every:
                 sending.send(key, None)
             sending.settle()
@@ -153,12 +154,13 @@ class KafkaStore:
             self._ends[write.partition] = max(self._ends[write.partition], sending.last)
             owed.clear()
 
-    def _connected(self) -> Any:
+    def _connected(self, deadline_s: float) -> Any:
         with self._guard:
             if self._producer is None:
+                connect_s = min(CONNECT_S, max(0.1, deadline_s - time.monotonic()))
                 clients = Clients()  # which makes no topics: a state topic is not just any topic
                 try:
-                    options = producer_config(self._settings, CONNECT_S) | _OURS
+                    options = producer_config(self._settings, connect_s) | _OURS
                     self._producer = KafkaProducer(**options, kafka_client=clients)
                 except BaseException:
                     clients.close()

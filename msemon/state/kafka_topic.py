@@ -44,7 +44,7 @@ _NOT_ALLOWED = (
 _WRONG = (errors.InvalidConfigurationError, errors.InvalidReplicationFactorError, errors.InvalidTopicError)
 
 
-def ensure(settings: Settings, partitions: int) -> bool:
+def ensure(settings: Settings, partitions: int, timeout_s: float = ASK_S) -> bool:
     """Make the state topic with so many partitions, or check the one there is; True where it was made.
 
     What can't be known (no right to see the topic's settings, or a broker that does not tell them) is taken to be right
@@ -52,7 +52,7 @@ def ensure(settings: Settings, partitions: int) -> bool:
     """
     topic = settings.state.topic
     try:
-        with _admin(settings) as admin:
+        with _admin(settings, min(timeout_s, ASK_S)) as admin:
             found = _partitions(admin, topic)
             made = found is None and _create(admin, topic, partitions)
             if not made:
@@ -67,11 +67,11 @@ def ensure(settings: Settings, partitions: int) -> bool:
 
 
 @contextlib.contextmanager
-def _admin(settings: Settings) -> Iterator[KafkaAdminClient]:
-    options = {k: v for k, v in client_config(settings, ASK_S).items() if k in KafkaAdminClient.DEFAULT_CONFIG}
+def _admin(settings: Settings, timeout_s: float) -> Iterator[KafkaAdminClient]:
+    options = {k: v for k, v in client_config(settings, timeout_s).items() if k in KafkaAdminClient.DEFAULT_CONFIG}
     clients = Clients()
     try:
-        admin = KafkaAdminClient(**options | {"request_timeout_ms": round(ASK_S * 1000), "kafka_client": clients})
+        admin = KafkaAdminClient(**options | {"request_timeout_ms": round(timeout_s * 1000), "kafka_client": clients})
     except BaseException:
         clients.close()
         raise

@@ -88,9 +88,7 @@ def test_labels_late_early_out_of_order_and_never(kafka, tmp_path):
         [event for _, event in sorted([*placed, *end], key=lambda each: each[0])]
         for placed, end in ((predicted, last[0]), ([*labelled, *orphans], last[1]))
     ]
-    given = settings(
-        kafka, topics, kafka__start="earliest", join__timeout=f"{TIMEOUT}m", join__memory=f"{MEMORY}m"
-    )
+    given = settings(kafka, topics, kafka__start="earliest", join__timeout=f"{TIMEOUT}m", join__memory=f"{MEMORY}m")
     for topic, events in zip(topics, in_order, strict=True):
         produce(kafka, topic, records(events))
     with daemon(tmp_path / "daemon.log", given) as running:

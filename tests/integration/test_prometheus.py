@@ -186,7 +186,10 @@ def test_window_gauges_are_the_oracles(world):
 
 def test_adding_up_the_replicas_gives_the_merged_rmse(world):
     """What the documentation says to write in Grafana."""
-    sums = ["sum by (model) (msemon_window_squared_error{window='5m'})", "sum by (model) (msemon_window_weight{window='5m'})"]
+    sums = [
+        "sum by (model) (msemon_window_squared_error{window='5m'})",
+        "sum by (model) (msemon_window_weight{window='5m'})",
+    ]
     merged = by("model", world.server.vector(f"sqrt({sums[0]} / {sums[1]})", world.done_s))
     averaged = by("model", world.server.vector("avg by (model) (msemon_rmse{window='5m'})", world.done_s))
     assert merged.keys() == MODELS.keys()

@@ -94,12 +94,12 @@ def test_the_diabetes_set(kafka, tmp_path):
         truth = joined(predicted + late, labelled + answers, ["sex", "age"])
         truth.pairs["sex"] = truth.pairs["sex"].map({"True": "true", "False": "false"})
         # A window's predictions are known by prediction time; those are older than any window.
-        oracle = Oracle(
-            truth.pairs, truth.predictions, windows_of(lengths, 60), dimensions, record_times_known=False
-        )
+        oracle = Oracle(truth.pairs, truth.predictions, windows_of(lengths, 60), dimensions, record_times_known=False)
         for openmetrics in (False, True):
             agree(running, oracle, openmetrics, ignore=["msemon_last_pair_timestamp_seconds"])
-        sizes = [running.scrape().value("msemon_window_pairs", model="diabetes", version="1", window=w) for w in lengths]
+        sizes = [
+            running.scrape().value("msemon_window_pairs", model="diabetes", version="1", window=w) for w in lengths
+        ]
         assert 30 < sizes[0] < sizes[1] < sizes[2] < len(truth.pairs) / 2, "each window holds its own part"
 
         expected = {name: float(count) for name, count in truth._asdict().items() if isinstance(count, int)}

@@ -9,16 +9,16 @@ from confluent_kafka import Producer
 _SERVE_EVERY = 2_000
 
 
-def flood(bootstrap: str, topic: str, records: Iterable[tuple[int, bytes, int]]) -> None:
-    """Write (partition, value, time in ms) in order, and wait until all are acknowledged."""
+def flood(bootstrap: str, records: Iterable[tuple[str, int, bytes, int]]) -> None:
+    """Write (topic, partition, value, time in ms) in order, and wait until all are acknowledged."""
     failed: list[str] = []
 
     def told(error: object, _message: object) -> None:
         if error is not None:
             failed.append(str(error))
 
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20, "enable.idempotence": True})
-    for i, (partition, value, time_ms) in enumerate(records):
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20, "enable.idempotence": True, "log_level": 2})
+    for i, (topic, partition, value, time_ms) in enumerate(records):
         while True:
             try:
                 producer.produce(topic, value, partition=partition, timestamp=time_ms, on_delivery=told)

@@ -165,7 +165,8 @@ def approval() -> Iterator[Observation]:
     """TrumpApproval, which river ships: the rating from five polls, and as a vector the five polls of each day from
     those of the day before, by river's linear regressions, which learn day by day.
     """
-    from river import datasets, linear_model, optim, preprocessing
+    from river import linear_model, optim, preprocessing
+    from river.datasets import TrumpApproval
 
     def regression() -> Any:
         line = linear_model.LinearRegression(optimizer=optim.SGD(0.02), intercept_lr=0.3, intercept_init=40.0)
@@ -173,7 +174,8 @@ def approval() -> Iterator[Observation]:
 
     rating, polls = regression(), {name: regression() for name in POLLS}
     yesterday: dict[str, float] = {}
-    for features, truth in datasets.TrumpApproval():
+    rows: Any = TrumpApproval()  # type: ignore[no-untyped-call]
+    for features, truth in rows:
         today = {name: features[name] for name in POLLS}
         forecast = [model.predict_one(yesterday) for model in polls.values()]
         said = {"rating": rating.predict_one(today), "polls": forecast}

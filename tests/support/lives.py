@@ -25,8 +25,9 @@ COUNTERS = [
     *(f"msemon_{each}{name}_total" for each in ("", "segment_") for name in PROCESS),
     *(f"msemon_label_delay_seconds_{part}" for part in ("bucket", "count", "sum")),
     "msemon_series_folded_total",
+    "msemon_last_pair_timestamp_seconds",
 ]
-"""Families that begin at 0 with each process."""
+"""Families that begin at 0 with each process, or that depend on which half of a pair was read last."""
 
 
 class Monitor:
@@ -37,7 +38,7 @@ class Monitor:
         self.topics = names()
         create_topics(bootstrap, dict.fromkeys(self.topics, partitions), KEPT)
         kept = {"state__store": "sqlite", "state__path": str(directory / "state"), "state__interval": "1s"}
-        more = {"kafka__start": "earliest", "segments": [["country"]], **kept, **more}
+        more = {"kafka__start": "earliest", "segments": [["country"]], "export__segment_metrics": "all", **kept, **more}
         self.settings = settings(bootstrap, self.topics, **more)
         options = {"heartbeat_interval_ms": 500, "metadata_max_age_ms": 1000, "session_timeout_ms": 6000}
         self.settings["kafka.client_options"] = options
@@ -67,10 +68,14 @@ class Monitor:
         random.shuffle(answers)
         return asked, answers
 
-    def send(self, predicted: Sequence[Event], labelled: Sequence[Event], partitions: int | None = None) -> None:
-        """Write them and remember that they are there."""
+    def send(
+        self, predicted: Sequence[Event], labelled: Sequence[Event], partitions: int | None = None, shift: int = 0
+    ) -> None:
+        """Write them, to partitions `shift` further than where they belong, and remember that they are there."""
         for topic, events in zip(self.topics, (predicted, labelled), strict=True):
-            produce(self.bootstrap, topic, [record(event, partitions or self.partitions) for event in events])
+            if events:
+                found = [record(event, partitions or self.partitions, shift) for event in events]
+                produce(self.bootstrap, topic, found)
         self.predicted += predicted
         self.labelled += labelled
 
@@ -94,12 +99,48 @@ class Monitor:
         running.until(lambda: running.scrape().value("msemon_consumer_lag_sum") == 0, "no lag", 30, every_s=0.2)
         return agree(running, oracle, ignore=ignore)
 
+    def await_kept(self, running: Daemon) -> None:
+        """Until a checkpoint was begun after now, and is durable."""
+        at = time.time() + 1.0
+        running.until(
+            lambda: (running.scrape().value("msemon_checkpoint_timestamp_seconds") or 0) > at, "a checkpoint", 20
+        )
+
+    def await_incomplete(self, running: Daemon, partition: int = 0) -> None:
+        """The gauge follows within a second."""
+        running.until(
+            lambda: running.scrape().value("msemon_state_incomplete", partition=str(partition)) == 1,
+            "the state to be marked incomplete",
+        )
+
     def delete_topic(self, topic: str) -> None:
         with admin(self.bootstrap) as client:
             client.delete_topics([topic])
 
     def make_topic(self, topic: str, partitions: int | None = None) -> None:
         create_topics(self.bootstrap, {topic: partitions or self.partitions}, KEPT)
+
+    def waiting(self) -> tuple[list[Event], list[Event]]:
+        """The missing halves of what was sent, unsent: predictions for lone labels, labels for lone predictions."""
+        asked, answered = {event.id for event in self.predicted}, {event.id for event in self.labelled}
+        more = {"segments": {"country": "at"}}
+        return (
+            [
+                prediction(event.id, "a", 7.0, event.time_us - 1_000_000, event.record_us, **more)
+                for event in self.labelled
+                if event.id not in asked
+            ],
+            [
+                label(event.id, 9.0, event.time_us + 1_000_000, event.record_us)
+                for event in self.predicted
+                if event.id not in answered
+            ],
+        )
+
+    def ends_or_nothing(self, topic: str) -> bool:
+        """Whether the topic exists."""
+        with admin(self.bootstrap) as client:
+            return any((each if isinstance(each, str) else each["name"]) == topic for each in client.list_topics())
 
     def ends(self, topic: str) -> dict[int, int]:
         """Offset after the last record, by partition."""
@@ -118,8 +159,7 @@ def partition_of(event: Event, partitions: int) -> int:
     return sum(event.id.encode()) % partitions
 
 
-def record(event: Event, partitions: int) -> Record:
+def record(event: Event, partitions: int, shift: int = 0) -> Record:
     """The record of an event in a topic of so many partitions."""
-    return Record(
-        json.dumps(event.message).encode(), partition_of(event, partitions), event.id.encode(), event.record_us // 1000
-    )
+    where = (partition_of(event, partitions) + shift) % partitions
+    return Record(json.dumps(event.message).encode(), where, event.id.encode(), event.record_us // 1000)

@@ -95,8 +95,7 @@ def means_of(pairs: pd.DataFrame) -> dict[str, Value]:
             math.fsum(weights * errors.mean(axis=1)), EXACT * sums["absolute_error_total"].value
         ),
     }  # fmt: skip
-    counted = pairs[weights > 0]
-    if label.ndim == 1 and counted["label"].nunique() > 1:
+    if label.ndim == 1 and len(np.unique(label[weights > 0])) > 1:
         found["r2"] = Value(r2_score(label, predicted, sample_weight=weights), R2_ABSOLUTE)
     return found | _bounds(np.square(errors).mean(axis=1), weights, mse)
 
@@ -148,7 +147,7 @@ class Oracle:
         self._grouped = dict(iter(self.pairs.groupby(["model", "version"])))
 
     def now(self, pairs: pd.DataFrame, wall_us: int) -> int:
-        """Where a model's windows end: the largest over its partitions of stream time, or the wall clock less the lag."""
+        """Where a model's windows end: the largest of its partitions' stream times, and of the wall clock less lags."""
         found = []
         for _, each in pairs.groupby("partition"):
             lag = max(0, int((each["record_us"] - each["time_us"]).min()))

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from support.histories import PARTITIONS, Event, joined, label, prediction, records
+from kafka import KafkaProducer
+
+from support.histories import PARTITIONS, Event, joined, label, prediction
 from support.oracle import Oracle, agree, windows_of
 from support.running import Daemon, Scrape
-from support.topics import create_topics, produce, unique
+from support.topics import create_topics, unique
 
 WINDOWS = ["1h", "24h"]
 COUNTRIES = ["de", "fr", "it"]
@@ -33,6 +35,12 @@ THE_PROCESS_OWN = [
 class Traffic:
     """Predictions of two models on one topic, labels for most of them a little later on another."""
 
+    def __enter__(self) -> Traffic:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hang_up()
+
     def __init__(self, bootstrap: str, seed: int = 1) -> None:
         self.bootstrap = bootstrap
         self.topics = [unique("predictions"), unique("labels")]
@@ -41,6 +49,7 @@ class Traffic:
         self.labels: list[Event] = []
         self._open: deque[Event] = deque()
         self._random = Random(seed)
+        self._producer: KafkaProducer | None = None
         create_topics(bootstrap, dict.fromkeys(self.topics, PARTITIONS))
 
     def settings(self, **more: Any) -> dict[str, Any]:
@@ -53,6 +62,7 @@ class Traffic:
             "kafka.client_options": {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 500},
             "windows.lengths": WINDOWS,
             "segments": [["country"]],
+            "export.segment_metrics": "all",
             "state.interval": "1s",
             "state.topic": f"state-{self.group}",
         }
@@ -84,20 +94,25 @@ class Traffic:
         def lifetime() -> float:
             return daemon.scrape().sum("msemon_lifetime_pairs")
 
-        daemon.until(lambda: lifetime() >= len(found.pairs) and self.read(daemon), "all pairs", timeout_s, every_s=0.2)
+        daemon.until(lambda: lifetime() >= len(found.pairs), "all pairs", timeout_s, every_s=0.2)
+        daemon.until(lambda: self.read(daemon), "the rest to be read", timeout_s, every_s=0.2)
         assert lifetime() == len(found.pairs)
-        waiting = daemon.scrape().all("msemon_join_pending")
-        assert sum(waiting.values()) == found.waiting_predictions + found.waiting_labels
+        assert daemon.status()["waiting"] == {"predictions": found.waiting_predictions, "labels": found.waiting_labels}
         oracle = Oracle(
             found.pairs, found.predictions, windows_of(WINDOWS, 60), [["country"]], record_times_known=False
         )  # fmt: skip
         return agree(daemon, oracle, ignore=THE_PROCESS_OWN)
 
     def read(self, daemon: Daemon) -> bool:
-        """Whether it is at the end of every partition."""
-        scrape = daemon.scrape()
-        lags = [scrape.all("msemon_consumer_lag", topic=topic) for topic in self.topics]
-        return all(len(each) == PARTITIONS and not any(each.values()) for each in lags)
+        """Whether it is at the end of every partition, and was so a second ago, when these gauges may be from."""
+        began = time.monotonic()
+        while time.monotonic() - began < 1.2:
+            scrape = daemon.scrape()
+            lags = [scrape.all("msemon_consumer_lag", topic=topic) for topic in self.topics]
+            if any(len(each) != PARTITIONS or any(each.values()) for each in lags):
+                return False
+            time.sleep(0.2)
+        return True
 
     def until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
         """One portion after the other until it holds."""
@@ -120,6 +135,18 @@ class Traffic:
         return event
 
     def _send(self, asked: list[Event], answers: list[Event]) -> None:
+        if self._producer is None:
+            self._producer = KafkaProducer(bootstrap_servers=self.bootstrap, linger_ms=5, max_block_ms=20_000)
+        sent = []
         for topic, events in zip(self.topics, (asked, answers), strict=True):
-            if events:
-                produce(self.bootstrap, topic, records(events))
+            for event in events:
+                value, partition, key, time_ms, _ = event.record()
+                sent.append(self._producer.send(topic, value, key, partition=partition, timestamp_ms=time_ms))
+        for future in sent:
+            future.get(timeout=30)
+
+    def hang_up(self) -> None:
+        """Let go of the broker, which may go now; the next portion looks for it anew."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.close(timeout=5)
