@@ -126,12 +126,12 @@ def soak(bootstrap: str, events: Events, limit_s: float, log: Path) -> tuple[lis
         bootstrap, topics, kafka__start="earliest", segments=[["country"]], join__timeout="24h", join__memory="10m",
         windows__lengths=["5m", "1h", "24h"], export__segment_metrics="all",
     )  # fmt: skip
-    failed: list[BaseException] = []
+    failed: list[Exception] = []
 
     def produce() -> None:
         try:
             flood(bootstrap, log_of(events, topics))
-        except BaseException as problem:
+        except Exception as problem:  # noqa: BLE001 - whatever it is, it ends the run
             failed.append(problem)
 
     with daemon(log, given) as watched:
@@ -155,17 +155,17 @@ def mistakes(scrape: Scrape, events: Events) -> list[str]:
     errors = (events.truth + events.error) - events.truth  # as the daemon sees them
     found = []
 
-    def compare(name: str, wanted: float, precision: float = 0.0, **labels: str) -> None:
+    def compare(name: str, wanted: float, precision: float, **labels: str) -> None:
         value = scrape.value(f"msemon_{name}", version="1", **labels)
         if value is None or abs(value - wanted) > precision * abs(wanted):
             found.append(f"msemon_{name}{labels}: {value!r}, not {wanted!r}")
 
     def series(prefix: str, chosen: np.ndarray, **labels: str) -> None:
         count, squared = int(chosen.sum()), math.fsum(np.square(errors[chosen]))
-        compare(f"{prefix}pairs_total", count, **labels)
+        compare(f"{prefix}pairs_total", count, 0.0, **labels)
         compare(f"{prefix}squared_error_total", squared, 1e-12, **labels)
         compare(f"{prefix}absolute_error_total", math.fsum(np.abs(errors[chosen])), 1e-12, **labels)
-        compare(f"{prefix}window_pairs", count, window="24h", **labels)
+        compare(f"{prefix}window_pairs", count, 0.0, window="24h", **labels)
         compare(f"{prefix}mse", squared / count, 1e-12, window="24h", **labels)
 
     for model in MODELS.tolist():
@@ -175,10 +175,8 @@ def mistakes(scrape: Scrape, events: Events) -> list[str]:
         for country in COUNTRIES.tolist():
             chosen = mine & (events.country == country)
             series("segment_", chosen, model=model, dimension="country", segment=country)
-    for name in ("msemon_join_expired_total", "msemon_join_evicted_total", "msemon_events_rejected_total"):
-        if scrape.sum(name):
-            found.append(f"{name}: {scrape.sum(name):g}, not 0")
-    return found
+    none = [f"msemon_{name}_total" for name in ("join_expired", "join_evicted", "join_duplicates", "events_rejected")]
+    return found + [f"{name}: {scrape.sum(name):g}, not 0" for name in none if scrape.sum(name)]
 
 
 def thirds(moments: list[Moment]) -> tuple[int, int, int]:

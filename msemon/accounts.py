@@ -44,6 +44,7 @@ class Accounts:
         self._progress = {where: p for where, p in self._progress.items() if where.partition not in partitions}
         self._durable_us = {p: at for p, at in self._durable_us.items() if p not in partitions}
         self._pipeline.forget(topics, partitions)
+        self._show_oldest_checkpoint()
 
     def fetched(self, batch: Batch) -> None:
         """A batch has come and waits its turn."""
@@ -85,9 +86,12 @@ class Accounts:
             p.checkpoint_failures.inc()
             return
         self._durable_us[written.partition] = wall_us
-        p.checkpoint_timestamp_seconds.set(min(self._durable_us.values()) / 1e6)
+        self._show_oldest_checkpoint()
         p.checkpoint_duration_seconds.set(written.seconds)
         p.checkpoint_bytes.set(written.bytes)
+
+    def _show_oldest_checkpoint(self) -> None:
+        self._pipeline.checkpoint_timestamp_seconds.set(min(self._durable_us.values(), default=math.nan) / 1e6)
 
     def evicted(self, waited: int, remembered: int) -> None:
         self._pipeline.join_evicted.labels("waiting").inc(waited)

@@ -49,10 +49,10 @@ REFRESH_S = 1.0  # of the gauges
 RETRY_S = (0.5, 10.0)  # first and longest wait before another attempt to reach the cluster
 TOPIC_WAIT_S = 2.0  # between looks for a topic that does not exist yet
 STALLED_S = 60.0  # without a turn of the loop, health fails and the watchdog ends the process
-STOP_S = 8.5  # from being asked to stop to the end, all of what follows together
-OVERDUE_S = 9.2  # after which the watchdog ends what should have stopped
-FINISH_S = 5.0  # for the last checkpoint and its commit
-CLOSE_S = 2.0
+STOP_S = 8.0  # from being asked to stop to the end, all of what follows together
+OVERDUE_S = 9.3  # after which the watchdog ends what should have stopped
+FINISH_S = 4.5  # for the last checkpoint and its commit
+CLOSE_S = 1.5
 
 
 def run(settings: Settings) -> int:
@@ -262,12 +262,15 @@ class Daemon:
         """Poll once, work for a while."""
         assert self._ownership is not None
         polled = self._source.poll(0.0 if self._more else POLL_S)
+        if self._stopping.is_set():
+            return  # what came is read again by whoever comes next; nothing that may block is begun
         self._follow_group(polled, self._ownership)
         self._take_in(polled, self._ownership)
         self._refuse(polled.unequal)
         self._ownership.turn()  # before the work: now we know what is ours, after long work it may be another's
         self._more = not polled.unequal and self._work()
         self._refresh()
+        self._renew(polled, self._ownership)
         self._turned = time.monotonic()
 
     def _give_up(self) -> None:
@@ -329,7 +332,7 @@ class Daemon:
             log.error("the log no longer has what was to be read", **gap._asdict())
         if polled.remade:
             ownership.remade()
-        for cut in polled.truncated:
+        for cut in (cut for cut in polled.truncated if cut.where.topic not in polled.remade):
             log.error("the log was cut back", **cut._asdict())
             ownership.again(cut.where.partition)
         for skip in polled.skipped:

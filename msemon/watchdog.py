@@ -67,6 +67,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         since = looked = time.monotonic()
+        self._arm()
         while not self._over.wait(self._look_s):
             self._arm()
             now = time.monotonic()

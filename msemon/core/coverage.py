@@ -58,15 +58,12 @@ class Coverage:
         return out
 
     def adopt(self, ring: int, pane: int, sids: Ints, data: npt.NDArray[np.float64]) -> None:
-        """Put a restored pane in its ring: counts data (2, k) of distinct series sids (k,)."""
+        """Put a restored pane in its ring: counts data (2, k), kept as they are, of distinct series sids (k,)."""
         if not sids.size:
             return
         if data.shape != (len(Counted), sids.size):
             raise ValueError("a pane of other columns")
-        block = self.rings[ring].setdefault(pane, Block(len(Counted)))
-        rows = block.rows(sids)
-        block.data[:, rows] = data
-        block.dirty = True
+        self.rings[ring][pane] = Block.of(sids, data)
 
     def drop(self, oldest: Sequence[int]) -> None:
         """Forget in each ring r the panes below oldest[r]."""

@@ -7,7 +7,7 @@ are merged, so the rows held are at most about twice the entries. Rows move only
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -197,29 +197,54 @@ class Entries:
             block.grown = False
             self._turned[block.start // BLOCK] = False
 
-    def adopt(self, whole: Piece, states: Piece, refs: Ints) -> None:
-        """Append what is alive of a generation that `pieces` gave; `refs` are its refs' values now. Raises BadState."""
+    def adopt(self, generations: Sequence[tuple[Piece, Piece]], refs: Ints) -> None:
+        """Append what is alive of generations that `pieces` gave (whole and states, oldest first); `refs` are the values
+        that their refs have now. Raises BadState.
+        """
+        alive = [self._alive(whole, states) for whole, states in generations]
+        self._reserve(sum(live.size for live, _ in alive))
+        added: list[Rows] = []
+        for (whole, _), (live, state) in zip(generations, alive, strict=True):
+            added.append(self._put_back(whole.columns, live, state, refs))
+        self._index.insert(self.digest, np.concatenate([np.empty(0, np.int64), *added]))
+
+    def _alive(self, whole: Piece, states: Piece) -> tuple[Rows, npt.NDArray[np.uint8]]:
+        """Rows of a generation that are not dead, and their states. Raises BadState."""
         columns, rows = whole.columns, len(whole.columns.get("time", ()))
         planes = np.unpackbits(states.columns["planes"], axis=1, count=rows) if rows else np.zeros((2, 0), np.uint8)
         state = planes[0] + 2 * planes[1]
         wanted = {*_SAVED, *(["order"] if self._ordered else [])}
-        fits = wanted <= columns.keys() and all(columns[c].shape[-1] == rows for c in wanted)
+        fits = wanted <= columns.keys() and all(columns[c].shape[-1] == rows for c in columns.keys() - {"vectors"})
         if not fits or state.max(initial=DEAD) > REMEMBERED:
             raise BadState("the columns of a generation do not fit together")
-        live = np.flatnonzero(state != DEAD)
-        weight = columns.get("weight", np.full(rows, self._plain))
-        new = self.append(
-            np.ascontiguousarray(columns["digest"].T[live]), columns["time"][live], columns["clock"][live],
-            columns["value"][live], weight[live], refs[columns["ref"][live]],  # a dead row's may be out of date
-            columns["width"][live].astype(np.int64), state[live],
-            columns["order"][live] if self._ordered else columns["time"][live],
-        )  # fmt: skip
-        ends = np.cumsum(columns["width"].astype(np.int64))
-        if len(columns.get("vectors", ())) != (ends[-1] if rows else 0):
+        if len(columns.get("vectors", ())) != columns["width"].sum(dtype=np.int64):
             raise BadState("the vectors of a generation do not fit its widths")
-        for place in np.flatnonzero(columns["width"][live]).tolist():
-            end = ends[live[place]]
-            self.vectors[int(new[place])] = columns["vectors"][end - columns["width"][live[place]] : end].copy()
+        live = np.flatnonzero(state != DEAD)
+        return live, state[live]
+
+    def _put_back(
+        self, columns: dict[str, npt.NDArray[Any]], live: Rows, state: npt.NDArray[np.uint8], refs: Ints
+    ) -> Rows:
+        """The rows that these now have; they are not in the index yet."""
+        if "weight" in columns and self.weight is None:
+            self.weight = np.full(self._capacity, self._plain)
+        rows = self._allocate(live.size)
+        self.digest[rows] = columns["digest"].T[live]
+        for name in ("time", "clock", "value", "width", *(["order"] if self._ordered else [])):
+            getattr(self, name)[rows] = columns[name][live]
+        self.ref[rows] = refs[columns["ref"][live]]  # a dead row's may be out of date
+        self.state[rows] = state
+        if self.weight is not None:
+            self.weight[rows] = columns["weight"][live] if "weight" in columns else self._plain
+        remembered = int(np.count_nonzero(state == REMEMBERED))
+        self.waiting += live.size - remembered
+        self.remembered += remembered
+        wide = np.flatnonzero(columns["width"][live])
+        if wide.size:
+            ends = np.cumsum(columns["width"], dtype=np.int64)[live[wide]]
+            for row, width, end in zip(rows[wide].tolist(), columns["width"][live[wide]].tolist(), ends, strict=True):
+                self.vectors[row] = columns["vectors"][end - width : end].copy()
+        return rows
 
     def _whole(self, block: Block) -> Piece:
         rows = block.rows
@@ -273,14 +298,22 @@ class Entries:
 
     def _new_block(self) -> int:
         if not self._free:
-            old = self._capacity
-            self._capacity = max(old + BLOCK, int(old * _GROWTH) // BLOCK * BLOCK)
-            for column in self._columns():
-                # refcheck: views of a column never outlive a call of this class's methods
-                column.resize((self._capacity, *column.shape[1:]), refcheck=False)
-            self._turned.resize(self._capacity // BLOCK, refcheck=False)
-            self._free.extend(range(self._capacity - BLOCK, old - 1, -BLOCK))
+            self._widen(max(self._capacity + BLOCK, int(self._capacity * _GROWTH) // BLOCK * BLOCK))
         return self._free.pop()
+
+    def _reserve(self, rows: int) -> None:
+        """Make room for so many rows at once: columns that grow step by step are copied again and again."""
+        lacking = -(-rows // BLOCK) - len(self._free)
+        if lacking > 0:
+            self._widen(self._capacity + lacking * BLOCK)
+
+    def _widen(self, capacity: int) -> None:
+        old, self._capacity = self._capacity, capacity
+        for column in self._columns():
+            # refcheck: views of a column never outlive a call of this class's methods
+            column.resize((capacity, *column.shape[1:]), refcheck=False)
+        self._turned.resize(capacity // BLOCK, refcheck=False)
+        self._free.extend(range(capacity - BLOCK, old - 1, -BLOCK))
 
     def _tidy(self, place: int) -> None:
         block = self.blocks[place]

@@ -160,8 +160,8 @@ class _Restoring:
             task.forget_stream_times()
         self._blocks(sids, same_time)
         for name, store, refs in zip(_STORES, task.join.stores, (combos, combos, targets), strict=True):
-            for serial in sorted(int(key[1]) for key in self._pieces if key[0] == name and len(key) == 2):
-                store.adopt(self._pieces[(name, serial)], self._pieces[(name, serial, "states")], refs)
+            serials = sorted(int(key[1]) for key in self._pieces if key[0] == name and len(key) == 2)
+            store.adopt([(self._pieces[(name, i)], self._pieces[(name, i, "states")]) for i in serials], refs)
         return task, self._dropped
 
     def _begin_empty(self) -> list[str]:
@@ -183,7 +183,8 @@ class _Restoring:
         def now(key: Key) -> Key:
             return (*key[:2], *(NONE if place is None else key[2 + place] for place in places))
 
-        return self._task.names.combos_of([now(key) for key in keys])
+        same = places == list(range(len(before)))
+        return self._task.names.combos_of(keys if same else [now(key) for key in keys])
 
     def _targets(self) -> Ints:
         targets = self._pieces[("targets",)].meta["targets"]
@@ -224,10 +225,12 @@ class _Restoring:
             if kind == "panes" and not same_time:
                 continue
             piece = self._pieces[name]
-            owners = sids[piece.columns["sids"]]
-            kept = np.flatnonzero(owners >= 0)
+            owners, data = sids[piece.columns["sids"]], piece.columns["data"]
+            if (owners < 0).any():
+                kept = np.flatnonzero(owners >= 0)
+                owners, data = owners[kept], data[:, kept]
             part = self._task.windows if kind == "panes" else self._task.coverage
-            part.adopt(rings[str(ring)], int(pane), owners[kept], piece.columns["data"][:, kept])
+            part.adopt(rings[str(ring)], int(pane), owners, data)
         self._dropped += [f"the panes of {ring} µs: no longer a window" for ring in sorted(map(str, left))]
 
 

@@ -69,6 +69,17 @@ class Block:
         self.used = 0
         self.dirty = False
 
+    @classmethod
+    def of(cls, sids: Index, data: Floats) -> Block:
+        """A block that holds these columns (fields, k) of distinct series (k,); it keeps `data` itself."""
+        block = cls(0)
+        block.index = np.zeros(int(sids.max(initial=-1)) + 1, np.int32)
+        block.index[sids] = np.arange(1, sids.size + 1)
+        block.data = data
+        block.used = sids.size
+        block.dirty = True
+        return block
+
     def rows(self, sids: npt.NDArray[Any]) -> Index:
         """Rows of these distinct series, made where there are none yet; `data` may be another array afterwards."""
         longest = int(sids.max()) + 1
@@ -94,6 +105,8 @@ class Block:
     def held(self) -> tuple[Index, Floats]:
         """(sids, columns) of all that is here, in order of sid: what a checkpoint saves."""
         sids, rows = self.among(0, np.ones(self.index.size, np.bool_))
+        if (rows[1:] > rows[:-1]).all() and rows.size == self.used:
+            return sids, self.data[:, : self.used].copy()  # several times as fast as taking one by one
         return sids, self.data.take(rows, axis=1)
 
     def clear(self, sids: npt.NDArray[Any]) -> None:

@@ -122,15 +122,12 @@ class Windows:
         self._latest[sids[sids < self._latest.size]] = NEVER
 
     def adopt(self, ring: int, pane: int, sids: Ints, data: Floats) -> None:
-        """Put a restored pane in its ring: columns data (FIELDS, k) of distinct series sids (k,)."""
+        """Put a restored pane in its ring: columns data (FIELDS, k), kept as they are, of distinct series sids (k,)."""
         if not sids.size:
             return
         if data.shape != (moments.FIELDS, sids.size):
             raise ValueError("a pane of other columns")
-        block = self.rings[ring].setdefault(pane, Block(moments.FIELDS))
-        rows = block.rows(sids)
-        block.data[:, rows] = data
-        block.dirty = True
+        self.rings[ring][pane] = Block.of(sids, data)
         if ring == self._longest:
             full = data[moments.N] > 0
             if full.any():

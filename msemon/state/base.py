@@ -159,10 +159,9 @@ class Store(Protocol):
         """Never raises."""
 
 
-def check_writer(writer: str) -> None:
-    """Raises ValueError where this can't be a writer's name: it stands in keys."""
-    if not _WRITER.fullmatch(writer):
-        raise ValueError(f"{writer[:80]!r} can't name a writer")
+def is_writer(writer: str) -> bool:
+    """Whether this can be a writer's name: it stands in keys."""
+    return _WRITER.fullmatch(writer) is not None
 
 
 def missing(_key: ChunkKey) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from msemon.core.snapshot import Piece, PieceName, Snapshot
 from msemon.state import codec, manifest
-from msemon.state.base import MAX_CHUNK, MAX_SEQUENCE, ChunkKey, ManifestKey, check_writer
+from msemon.state.base import MAX_CHUNK, MAX_SEQUENCE, ChunkKey, ManifestKey, is_writer
 from msemon.state.manifest import Manifest, Place, Sum
 
 FULLNESS = 0.6
@@ -130,7 +130,8 @@ class Checkpointer:
     def __init__(self, partition: int, writer: str, leftovers: Leftovers | None = None) -> None:
         """`writer` was never used before (`new_writer`). `leftovers` as found when the task was restored: what others
         wrote is deleted with the second checkpoint, when the first, full one is known to be durable."""
-        check_writer(writer)
+        if not is_writer(writer):
+            raise ValueError(f"{writer[:80]!r} can't name a writer")
         self._partition = partition
         self._writer = writer
         self._others = leftovers or Leftovers()

@@ -28,6 +28,8 @@ _DTYPES = {
 }
 _MAX_DIMENSIONS = 2
 _MAX_DEPTH = 16  # of metadata
+_PLAIN = {type(None), bool, int, float, str, bytes}
+_NESTING = {dict, list, tuple}
 
 
 class _Column(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
@@ -140,15 +142,16 @@ def _require_plain(value: Any, depth: int = 0) -> None:
     if depth > _MAX_DEPTH:
         raise ValueError("metadata is nested too deep")
     if isinstance(value, dict):
-        for key, inner in value.items():
-            if not isinstance(key, str):
-                raise ValueError(f"metadata has a key of type {type(key).__name__}")  # noqa: TRY004 (like the rest)
-            _require_plain(inner, depth + 1)
-    elif isinstance(value, list | tuple):
+        if not {type(key) for key in value} <= {str}:
+            raise ValueError("metadata has a key that is no text")
+        value = value.values()
+    kinds = set(map(type, value))  # of all at once: there are lists of many thousand texts
+    if strange := kinds - _PLAIN - _NESTING:
+        raise ValueError(f"metadata has a value of type {strange.pop().__name__}")
+    if kinds & _NESTING:
         for inner in value:
-            _require_plain(inner, depth + 1)
-    elif value is not None and not isinstance(value, bool | int | float | str | bytes):
-        raise ValueError(f"metadata has a value of type {type(value).__name__}")
+            if type(inner) in _NESTING:
+                _require_plain(inner, depth + 1)
 
 
 def _malformed(what: str) -> Corrupt:

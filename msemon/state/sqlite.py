@@ -30,6 +30,7 @@ from msemon.state.base import (
     Unusable,
     Write,
     WriteFailed,
+    is_writer,
     missing,
 )
 from msemon.state.lock import DirectoryLock
@@ -187,17 +188,17 @@ class _Reading:
             self.close()
             return Found(missing, rejected=[Rejection(Refusal.EMPTY, str(self.path))])
         db.execute("BEGIN")
-        rows = db.execute("SELECT writer, sequence, length(data) FROM manifests LIMIT ?", (_MAX_MANIFESTS,)).fetchall()
+        listing = "SELECT rowid, writer, sequence, length(data) FROM manifests LIMIT ?"
+        rows = db.execute(listing, (_MAX_MANIFESTS,)).fetchall()
         manifests: dict[ManifestKey, bytes] = {}
         rejected = []
-        for writer, sequence, size in rows:
+        for row, writer, sequence, size in rows:
             if not _typed(writer, sequence) or size > MAX_MANIFEST:
                 what = f"checkpoint {str(writer)[:80]}/{sequence}: a manifest of {size:,} bytes"
                 rejected.append(Rejection(Refusal.MALFORMED, what))
                 continue
-            key = ManifestKey(writer, sequence)
-            (data,) = db.execute("SELECT data FROM manifests WHERE writer = ? AND sequence = ?", key).fetchone()
-            manifests[key] = data if isinstance(data, bytes) else b""
+            (data,) = db.execute("SELECT data FROM manifests WHERE rowid = ?", (row,)).fetchone()
+            manifests[ManifestKey(writer, sequence)] = data if isinstance(data, bytes) else b""
             yield
         keys = db.execute("SELECT writer, sequence, number FROM chunks")
         return Found(self.chunk, manifests, {ChunkKey(*key) for key in keys if _typed(*key)}, rejected, self.close)
@@ -266,7 +267,7 @@ def _text(data: bytes) -> str:
 
 def _typed(writer: Any, *numbers: Any) -> bool:
     """SQLite keeps any type in any column."""
-    return isinstance(writer, str) and all(isinstance(number, int) for number in numbers)
+    return isinstance(writer, str) and is_writer(writer) and all(isinstance(number, int) for number in numbers)
 
 
 def _has(db: sqlite3.Connection, key: ManifestKey) -> bool:
@@ -280,7 +281,8 @@ def _shrink(db: sqlite3.Connection) -> None:
         (free,) = db.execute("PRAGMA freelist_count").fetchone()
         (pages,) = db.execute("PRAGMA page_count").fetchone()
         if free > max(_SHRINK_PAGES, pages // 2):
-            db.execute(f"PRAGMA incremental_vacuum({_SHRINK_PAGES})").fetchall()
+            # One page a step; `execute` would take a single one.
+            db.executescript(f"PRAGMA incremental_vacuum({_SHRINK_PAGES})")
 
 
 def _beyond_repair(problem: Exception) -> bool:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from support.brokers import Broker, apache_kafka, why_no_kafka
+from support.brokers import Broker, why_no_kafka
+from support.moving import own_broker
 from support.report import not_run
 from support.running import Daemon, daemon
 from support.traffic import Traffic
@@ -21,13 +22,8 @@ STOP_S = 10.0
 def broker(tmp_path: Path) -> Iterator[Broker]:
     if reason := why_no_kafka():
         not_run(reason)
-    directory = tmp_path / "kafka"
-    directory.mkdir()
-    # A broker that was killed may come back once its old self counts as dead.
-    kafka = apache_kafka(directory, broker_session_timeout_ms="2000", broker_heartbeat_interval_ms="500")
-    kafka.start()
-    yield kafka
-    kafka.stop()
+    with own_broker(tmp_path / "kafka") as kafka:
+        yield kafka
 
 
 def _stopped(running: Daemon) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from support.group import Group
 from support.histories import PARTITIONS
-from support.inside import inside
+from support.inside import Stalling, inside
 from support.traffic import Traffic
 
 
@@ -41,29 +41,31 @@ def test_f07_a_rebalance_during_a_checkpoint(kafka, tmp_path, monkeypatch):
 
 
 def test_f07_a_commit_during_a_rebalance_is_refused_and_nothing_else(kafka, tmp_path, monkeypatch):
-    """It fails without an exception, the state stays, and later commits come through."""
+    """It fails without an exception, the state stays and is shown, and later commits come through."""
     with Traffic(kafka) as traffic, inside(monkeypatch) as make:
         replicas = Group(traffic, tmp_path)
-        a = replicas.all["a"] = make(traffic.settings())
-        replicas.until(replicas.shared_out, 60, "a to read everything")
-        answers: list[tuple[bool, int]] = []
+        a, b = make(traffic.settings()), make(traffic.settings())
+        replicas.all |= {"a": a, "b": b}
+        replicas.until(lambda: replicas.shared_out() and all(replicas.owned()), 60, "both to have a share")
+        replicas.until(lambda: a.scrape().all("msemon_lifetime_pairs"), 30, "some pairs")
+        mine, answers = a.ownership.owned, []
         commit = a.ownership._source.commit
 
         def told(*arguments, **more):
-            answers.append((commit(*arguments, **more), len(a.ownership.owned)))
+            answers.append((commit(*arguments, **more), a.ownership.owned))
             return answers[-1][0]
 
         monkeypatch.setattr(a.ownership._source, "commit", told)
-        # Each time one comes or goes there is a rebalance, and commits are asked for all the time.
-        monkeypatch.setattr(a.ownership, "_interval_s", 0.01)
-        b = replicas.all["b"] = make(traffic.settings())
-        replicas.until(lambda: b.ready and len(b.ownership.owned) == 2, 60, "b to read its share")
-        del replicas.all["b"]
-        b.stop()
-        replicas.until(lambda: a.ready and len(a.ownership.owned) == PARTITIONS, 60, "a to have everything again")
-        refused = [owned for taken, owned in answers if not taken]
-        assert refused, "a commit fell into a rebalance"
-        assert set(refused) <= {2, PARTITIONS}, "and the state was there all the while"
-        assert answers[-1][0]
+        # The group waits for b, which does not come: so long the rebalance goes on.
+        stalling = Stalling(b.daemon._decoder)
+        monkeypatch.setattr(b.daemon, "_decoder", stalling)
+        replicas.until(stalling.inside.is_set, 30, "b to stand still")
+        replicas.all["c"] = make(traffic.settings())
+        replicas.until(lambda: answers and not answers[-1][0], 30, "a commit to be refused")
+        assert answers[-1][1] == mine
+        assert a.scrape().all("msemon_lifetime_pairs")
+        stalling.go_on.set()
+        replicas.until(replicas.shared_out, 60, "all three to read their share")
+        replicas.until(lambda: answers[-1][0], 30, "a commit to be taken")
         traffic.settle()
         replicas.agree()

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import signal
-import threading
+from typing import Any
 
 from support.group import Group, group
 from support.histories import PARTITIONS
-from support.inside import inside
+from support.inside import Stalling, inside
 from support.traffic import Traffic
 from support.waiting import wait_until
 
 POLL_MS = 3_000
 
 
-class Stalling:
-    """Decodes as before, once it is let."""
-
-    def __init__(self, decoder) -> None:
-        self._decoder = decoder
-        self.inside = threading.Event()
-        self.go_on = threading.Event()
-
-    def decode(self, *arguments):
-        self.inside.set()
-        assert self.go_on.wait(60.0)
-        return self._decoder.decode(*arguments)
-
-
-def impatient(traffic: Traffic) -> dict:
+def impatient(traffic: Traffic) -> dict[str, Any]:
     given = traffic.settings()
     given["kafka.client_options"] = given["kafka.client_options"] | {"max_poll_interval_ms": POLL_MS}
     return given
@@ -74,9 +60,8 @@ def test_f10_a_loop_that_stands_still(kafka, tmp_path, monkeypatch):
 
 def test_f10_a_process_that_stands_still_for_longer_than_both(kafka, tmp_path):
     """Frozen beyond the session timeout and max.poll.interval it comes back into the group, and all is exact."""
-    options = impatient
     with Traffic(kafka) as traffic, group(traffic, tmp_path) as replicas:
-        more = {"kafka__client_options": options(traffic)["kafka.client_options"]}
+        more = {"kafka__client_options": impatient(traffic)["kafka.client_options"]}
         frozen = replicas.start("frozen", **more)
         replicas.start("other", **more)
         replicas.until(lambda: replicas.shared_out() and all(replicas.owned()), 60, "both to have a share")

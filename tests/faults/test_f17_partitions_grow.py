@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from support.lives import Monitor
 from support.running import Daemon
 from support.topics import add_partitions
@@ -98,72 +96,3 @@ def test_f17_only_one_topic_has_grown_at_the_start(kafka, tmp_path):
 def state(running: Daemon) -> dict[str, Any]:
     found = running.scrape().all("msemon_state_incomplete")
     return {dict(labels)["partition"]: value for labels, value in found.items()}
-
-
-def test_f18_topics_that_partition_differently_show_as_pairs_that_never_come(kafka, tmp_path):
-    """F18: equal counts, but a label lies on another partition than its prediction: none match. What never met is
-    counted by side, waiting while it may still come and expired afterwards; nothing else gives it away."""
-    monitor = Monitor(kafka, tmp_path, partitions=4, join__timeout="60s", join__memory="60s")
-    asked, answers = monitor.events(400, "apart")
-    asked.sort(key=lambda event: event.time_us)
-    answers.sort(key=lambda event: event.time_us)
-    monitor.send(asked, [])
-    monitor.send([], answers, shift=1)
-    with monitor.run() as running:
-        running.await_events({monitor.topics[0]: 400, monitor.topics[1]: 400})
-        running.until(lambda: running.scrape().sum("msemon_join_pending") > 0, "the gauges", 10)
-        scrape = running.scrape()
-        assert scrape.value("msemon_join_matched_total") == 0
-        for side in ("prediction", "label"):
-            expired = scrape.value("msemon_join_expired_total", side=side)
-            pending = scrape.value("msemon_join_pending", side=side)
-            assert expired is not None
-            assert expired > 200, "most are too old by now to be answered"
-            assert expired + (pending or 0) == 400
-
-
-def test_f18_where_a_share_lies_elsewhere_that_share_is_what_expires(kafka, tmp_path):
-    """F18: one producer in four has another partitioner: three quarters match exactly, the rest shows by side."""
-    monitor = Monitor(kafka, tmp_path, partitions=4)
-    asked, answers = monitor.events(400, "some")
-    astray = {event.id for event in asked[::4]}
-    monitor.send(asked, [event for event in answers if event.id not in astray])
-    expected = monitor.oracle()
-    monitor.send([], [event for event in answers if event.id in astray], shift=1)
-    with monitor.run() as running:
-        monitor.await_exact(running, expected)
-        running.until(
-            lambda: all(
-                running.scrape().value("msemon_join_pending", side=side) == len(astray)
-                for side in ("prediction", "label")
-            ),
-            "the rest to wait",
-            10,
-        )
-        assert running.scrape().value("msemon_join_matched_total") == 300
-
-
-@pytest.mark.parametrize("retention", ["short", "long", "for ever", "compacted"])
-def test_f19_retention_that_is_too_short_is_warned_of_at_the_start(kafka, tmp_path, retention):
-    """F19: shorter than the longest window and the join's timeout: a line a topic with both spans."""
-    from kafka.admin import ConfigResource, ConfigResourceType
-
-    from support.brokers import admin
-
-    configs = {
-        "short": {"retention.ms": str(36 * 3_600_000)},
-        "long": {"retention.ms": str(72 * 3_600_000)},
-        "for ever": {"retention.ms": "-1"},
-        "compacted": {"retention.ms": "1000", "cleanup.policy": "compact"},
-    }[retention]
-    monitor = Monitor(kafka, tmp_path)
-    with admin(kafka) as client:
-        client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, monitor.topics[1], configs=configs)])
-    said = "a topic deletes records that may still be needed: what is lost with the state could not be rebuilt"
-    with monitor.run() as running:
-        if retention == "short":
-            running.until(lambda: running.said(said), "the warning", 20)
-        monitor.send(*monitor.events(20, "some"))
-        monitor.await_exact(running)
-        found = [(line["level"], line["topic"], line["retention_seconds"]) for line in running.said(said)]
-        assert found == ([("warning", monitor.topics[1], 36 * 3600.0)] if retention == "short" else [])

@@ -53,6 +53,5 @@ def test_nasty_names_in_every_place(kafka, tmp_path):
             for safe in NASTY.values():
                 escaped = safe.replace("\\", "\\\\").replace(",", "\\,")
                 for dimension, segment in (("country", escaped), ("country,tier", f"{escaped},__none__")):
-                    assert scrape.value(
-                        "msemon_segment_mse", model=safe, version=safe, dimension=dimension, segment=segment, window="1h"
-                    ) == 4.0  # fmt: skip
+                    labels = {"model": safe, "version": safe, "dimension": dimension, "segment": segment}
+                    assert scrape.value("msemon_segment_mse", window="1h", **labels) == 4.0

@@ -1,4 +1,4 @@
-"""F30: where the loop stands still, for whatever reason, the process says where and ends; what starts it starts it anew."""
+"""F30: where the loop stands still, for whatever reason, the process says where, and ends."""
 
 from __future__ import annotations
 

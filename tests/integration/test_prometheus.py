@@ -51,8 +51,8 @@ class Traffic:
             segments = {"country": self.random.choice(["de", "fr"])}
             for model, spread in MODELS.items():
                 said = truth + spread * (1 + self.random.random())
-                weight = {"weight": round(self.random.uniform(0.1, 3), 2)}
-                predicted.append(prediction(ident, model, said, at, segments=segments, **weight))
+                weight = round(self.random.uniform(0.1, 3), 2)
+                predicted.append(prediction(ident, model, said, at, segments=segments, weight=weight))
             labelled.append(label(ident, truth, at))
         for topic, events, kept in ((self.predictions, predicted, into[0]), (self.labels, labelled, into[1])):
             for each in records(events):

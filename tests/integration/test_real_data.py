@@ -47,7 +47,7 @@ def patients(newest_us: int, random: Random) -> tuple[list[Event], list[Event]]:
         if i % 17 == 0:
             del segments["age"]
         for version, said in row.predicted.items():
-            optional = {"weight": round(1 + 10 * abs(row.features["bmi"]), 3)} if i % 3 else {}
+            optional: dict[str, Any] = {"weight": round(1 + 10 * abs(row.features["bmi"]), 3)} if i % 3 else {}
             if i % 29 == 0:
                 optional = {"weight": 0}
             predicted.append(
@@ -55,7 +55,7 @@ def patients(newest_us: int, random: Random) -> tuple[list[Event], list[Event]]:
             )
         if i % 19:
             delay = -HOUR_US // 2 if i % 23 == 0 else random.randrange(HOUR_US, 2 * DAY_US)
-            own = {"weight": 2.5} if i % 13 == 0 else {}
+            own: dict[str, Any] = {"weight": 2.5} if i % 13 == 0 else {}
             labelled.append(label(f"patient {i}", row.truth, min(at + delay, newest_us), **own))
     labelled += [label(f"nobody {i}", 100.0, newest_us - i * HOUR_US) for i in range(7)]
     return predicted, labelled
@@ -97,9 +97,8 @@ def test_the_diabetes_set(kafka, tmp_path):
         oracle = Oracle(truth.pairs, truth.predictions, windows_of(lengths, 60), dimensions, record_times_known=False)
         for openmetrics in (False, True):
             agree(running, oracle, openmetrics, ignore=["msemon_last_pair_timestamp_seconds"])
-        sizes = [
-            running.scrape().value("msemon_window_pairs", model="diabetes", version="1", window=w) for w in lengths
-        ]
+        scrape = running.scrape()
+        sizes = [scrape.number("msemon_window_pairs", model="diabetes", version="1", window=w) for w in lengths]
         assert 30 < sizes[0] < sizes[1] < sizes[2] < len(truth.pairs) / 2, "each window holds its own part"
 
         expected = {name: float(count) for name, count in truth._asdict().items() if isinstance(count, int)}
@@ -160,13 +159,13 @@ def test_approval_ratings_scalar_and_vector(kafka, tmp_path, clock):
         running.await_events({topics[0]: len(predicted), topics[1]: len(labelled)})
         truth = joined(predicted, labelled, ["year", "spread"], observed=clock == "observed")
         oracle = Oracle(truth.pairs, truth.predictions, windows_of(lengths, 60), dimensions)
-        for openmetrics in (False, True):
-            scrape = agree(running, oracle, openmetrics)
+        agree(running, oracle, openmetrics=True)
+        scrape = agree(running, oracle)
     assert len(truth.pairs) == 2 * 1001
     for model in ("rating", "polls"):
-        sizes = [scrape.value("msemon_window_pairs", model=model, version="", window=window) for window in lengths]
+        sizes = [scrape.number("msemon_window_pairs", model=model, version="", window=window) for window in lengths]
         assert 10 < sizes[0] < sizes[1] / 3 < sizes[2] / 9, "each window holds its own part"
-    assert scrape.value("msemon_r2", model="rating", version="", window="180d") > 0.5, "the model has learnt"
+    assert scrape.number("msemon_r2", model="rating", version="", window="180d") > 0.5, "the model has learnt"
     assert not scrape.all("msemon_r2", model="polls"), "a vector has no R²"
     assert scrape.value("msemon_join_duplicates_total", side="label") == truth.duplicate_labels > 0
     assert len(scrape.values("msemon_segment_mse", "segment")) > 6

@@ -15,10 +15,8 @@ from typing import Any
 
 import pytest
 import structlog
-from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from msemon.settings import Settings
 from msemon.state import Checkpointer, Unavailable, Unusable, WriteFailed, new_writer, open_store, restore
 from msemon.state import kafka as state_kafka
 from msemon.state.base import Refusal
@@ -27,64 +25,9 @@ from msemon.state.kafka_log import Keys
 from support.brokers import Broker, admin, apache_kafka, free_ports, running, why_no_kafka
 from support.checkpoints import LogTask, Owner, finish, restored, same
 from support.report import not_run
+from support.state_topics import COMPACTED, EAGER, Place, settings
 from support.topics import Record, create_topics, produce, unique
 from support.waiting import wait_until
-
-COMPACTED = {"cleanup.policy": "compact"}
-# Small and soon closed segments that are compacted again and again: what takes ten minutes takes a second.
-EAGER = COMPACTED | {
-    "segment.bytes": str(1024 * 1024),
-    "segment.ms": "100",
-    "min.cleanable.dirty.ratio": "0.01",
-    "max.compaction.lag.ms": "100",
-    "delete.retention.ms": "100",
-}
-
-
-def settings(bootstrap: str, topic: str, group: str = "group", **kafka: Any) -> Settings:
-    return Settings(
-        kafka={"bootstrap_servers": bootstrap, "group_id": group, **kafka},  # type: ignore[arg-type]
-        state={"store": "kafka", "topic": topic},  # type: ignore[arg-type]
-    )
-
-
-class Place:
-    """A state topic of its own, and its stores."""
-
-    def __init__(self, bootstrap: str, partitions: int = 1) -> None:
-        self.bootstrap = bootstrap
-        self.topic = unique("state")
-        self.partitions = partitions
-        self.opened: list[Any] = []
-
-    def store(self, group: str = "group") -> KafkaStore:
-        store = open_store(settings(self.bootstrap, self.topic, group), self.partitions)
-        assert isinstance(store, KafkaStore)
-        self.opened.append(store)
-        return store
-
-    def log(self) -> list[tuple[bytes, bytes | None]]:
-        """Key and value of what partition 0 has at the moment."""
-        found: list[tuple[bytes, bytes | None]] = []
-        consumer = KafkaConsumer(bootstrap_servers=self.bootstrap, auto_offset_reset="earliest")
-        try:
-            where = TopicPartition(self.topic, 0)
-            consumer.assign([where])
-            (end,) = consumer.end_offsets([where]).values()
-            deadline = time.monotonic() + 30
-            while consumer.position(where, timeout_ms=10_000) < end and time.monotonic() < deadline:
-                found += [(record.key, record.value) for record in consumer.poll(timeout_ms=200).get(where, ())]
-        finally:
-            consumer.close()
-        return found
-
-    def tombstone(self, *keys: bytes) -> None:
-        """As if each had been deleted."""
-        produce(self.bootstrap, self.topic, [Record(None, 0, key) for key in keys])
-
-    def overwrite(self, key: bytes, value: bytes) -> None:
-        produce(self.bootstrap, self.topic, [Record(value, 0, key)])
-
 
 @pytest.fixture(autouse=True)
 def no_sockets_left() -> Iterator[None]:
@@ -97,16 +40,14 @@ def no_sockets_left() -> Iterator[None]:
 def place(broker) -> Iterator[Place]:
     place = Place(broker)
     yield place
-    for store in place.opened:
-        store.close()
+    place.close()
 
 
 @pytest.fixture
 def kafka_place(kafka) -> Iterator[Place]:
     place = Place(kafka)
     yield place
-    for store in place.opened:
-        store.close()
+    place.close()
 
 
 def configs(bootstrap: str, topic: str) -> dict[str, str]:
@@ -128,13 +69,6 @@ def test_the_last_of_several_checkpoints_comes_back_to_another_store(place):
     assert same(found.pieces, owner.task.pieces())
     assert found.offsets == {"predictions": 100, "labels": 2}
     assert (found.clocks, found.store) == ({"labels": -5}, "kafka")
-
-
-def test_an_empty_topic_has_no_state_and_says_so_at_once(place):
-    before = time.monotonic()
-    outcome = restored(place.store())
-    assert (outcome.restored, outcome.rejected) == (None, [])
-    assert time.monotonic() - before < 10
 
 
 def test_restores_leave_the_loop_its_turn(place):
@@ -249,22 +183,6 @@ def test_compaction_takes_away_what_was_deleted_and_nothing_else(kafka_place):
     assert same(outcome.restored.pieces, owner.task.pieces())
     owner.checkpoint(20)
     assert same(Owner(place.store()).task.pieces(), owner.task.pieces())
-
-
-def test_a_log_whose_every_record_was_compacted_away_has_no_state_and_no_hang(kafka_place):
-    # Then the log's end is far beyond its last record.
-    place = kafka_place
-    create_topics(place.bootstrap, {place.topic: 1}, EAGER)
-    Owner(place.store()).checkpoint(20)
-    place.tombstone(*(key for key, _ in place.log()))
-
-    def empty() -> bool:
-        produce(place.bootstrap, place.topic, [Record(b"", 0, b"other"), Record(None, 0, b"other")])
-        return not any(key.startswith((b"chunk", b"manifest")) for key, _ in place.log())
-
-    wait_until(empty, 90, "compaction", every_s=1.0)
-    outcome = restored(place.store())
-    assert (outcome.restored, outcome.rejected, outcome.leftovers.chunks) == (None, [], frozenset())
 
 
 # What is missing or damaged
@@ -407,8 +325,7 @@ def test_a_broker_that_freezes_amid_a_checkpoint_fails_it_and_all_is_written_onc
         broker.thaw()
         wait_until(lambda: succeeds(owner), 60, "a checkpoint")
         assert same(Owner(place.store()).task.pieces(), owner.task.pieces())
-        for store in place.opened:
-            store.close()
+        place.close()
 
 
 def succeeds(owner: Owner) -> bool:
@@ -456,8 +373,7 @@ def test_unreadable_batches_cost_the_checkpoints_in_them_and_nothing_else(own_ka
     assert outcome.restored is not None
     assert outcome.restored.key == first.key
     assert [each.reason for each in outcome.rejected] == [Refusal.MISSING_CHUNK]
-    for store in place.opened:
-        store.close()
+    place.close()
 
 
 def flip_on_disk(broker: Broker, topic: str, key: bytes) -> None:

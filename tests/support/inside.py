@@ -1,4 +1,4 @@
-"""A daemon in a thread of this process, on a store that does what the test says: for what needs a moment to be caught."""
+"""A daemon in a thread of this process, on a store that does what the test says: to catch it at the right moment."""
 
 from __future__ import annotations
 
@@ -30,22 +30,25 @@ class Inside:
         **options: Any,
     ) -> None:
         self.store = FakeStore(shelves=shelves)
-        given = {"web.address": "127.0.0.1:0"} | dict(settings)
+        given = {
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in ({"web.address": "127.0.0.1:0"} | dict(settings)).items()
+        }
         patch.setattr(msemon.daemon, "open_store", lambda *_: self.store)
         self.daemon = msemon.daemon.Daemon(load(given, environ={}), install_signals=False, **options)
         self.code: int | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         # The store is opened on that thread, and the next daemon has another one.
-        wait_until(lambda: self.daemon._ownership is not None, 30.0, "the daemon to open its store")  # noqa: SLF001
+        wait_until(lambda: self.daemon._ownership is not None, 30.0, "the daemon to open its store")
 
     def _run(self) -> None:
         self.code = self.daemon.run()
 
     @property
     def ownership(self) -> Ownership:
-        assert self.daemon._ownership is not None  # noqa: SLF001
-        return self.daemon._ownership  # noqa: SLF001
+        assert self.daemon._ownership is not None
+        return self.daemon._ownership
 
     @property
     def port(self) -> int:
@@ -75,6 +78,20 @@ class Inside:
         self.store.let_go()
         self.daemon.stop()
         self._thread.join(15.0)
+
+
+class Stalling:
+    """A daemon's decoder that stands still until it is let go on."""
+
+    def __init__(self, decoder: Any) -> None:
+        self._decoder = decoder
+        self.inside = threading.Event()
+        self.go_on = threading.Event()
+
+    def decode(self, *arguments: Any) -> Any:
+        self.inside.set()
+        assert self.go_on.wait(60.0)
+        return self._decoder.decode(*arguments)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """What a partition's life can be tested with: a source and a store that do what the test says, and all between them."""
 
+# ruff: noqa: ARG002 (the fakes take what a source and a store take)
+
 from __future__ import annotations
 
 import threading

@@ -62,7 +62,7 @@ class Stuck:
     def alive(self) -> bool:
         return kafka_inside.network_alive(self._consumer)
 
-    def close(self, timeout_s: float) -> None:
+    def close(self, timeout_s: float) -> None:  # noqa: ARG002 (as a source's)
         if self._how == "does not end":
             threading.Event().wait()
 

@@ -1,4 +1,4 @@
-"""Live traffic in small portions, kept for the oracle: what a daemon is in the middle of when something happens to it."""
+"""Live traffic in small portions, kept for the oracle: what a daemon reads while something happens to it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, Self
 
 from kafka import KafkaProducer
 
@@ -35,7 +35,7 @@ THE_PROCESS_OWN = [
 class Traffic:
     """Predictions of two models on one topic, labels for most of them a little later on another."""
 
-    def __enter__(self) -> Traffic:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,7 +88,7 @@ class Traffic:
         return dict(zip(self.topics, (len(self.predictions), len(self.labels)), strict=True))
 
     def agree(self, daemon: Daemon, timeout_s: float = 45.0) -> Scrape:
-        """Wait until the daemon has read everything; then it says exactly what the oracle does: all pairs, each once."""
+        """Wait until the daemon has read everything; then it says what the oracle does: all pairs, each once."""
         found = joined(self.predictions, self.labels, ["country"])
 
         def lifetime() -> float:
@@ -124,7 +124,7 @@ class Traffic:
     def _ask(self, now_us: int) -> Event:
         random = self._random
         ident = f"id {len(self.predictions)}"
-        more = {"segments": {"country": random.choice(COUNTRIES)}, "weight": random.choice([1, 1, 2.5])}
+        more: dict[str, Any] = {"segments": {"country": random.choice(COUNTRIES)}, "weight": random.choice([1, 1, 2.5])}
         event = prediction(ident, random.choice(["a", "b"]), random.gauss(100, 10), now_us, version="1", **more)
         self.predictions.append(event)
         return event

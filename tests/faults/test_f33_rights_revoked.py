@@ -1,0 +1,128 @@
+"""F33: rights on a topic or on the group are revoked and given back; a password is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from kafka.admin import ACL, ACLFilter, ACLOperation, ACLPermissionType, ACLResourcePatternType, ResourcePattern
+from kafka.admin import ResourceType as Resource
+
+from support.brokers import Broker, admin, apache_kafka, free_ports, why_no_kafka
+from support.lives import Monitor
+from support.report import not_run
+
+USER, PASSWORD = "monitor", "right"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Broker, str]]:
+    """A broker that knows a user without any rights, and where that user may come in; tests come in by another door."""
+    if reason := why_no_kafka():
+        not_run(reason)
+    broker = apache_kafka(tmp_path_factory.mktemp("guarded"))
+    (port,) = free_ports(1)
+    properties = broker.log.parent / "server.properties"
+    lines = []
+    for line in properties.read_text().splitlines():
+        name = line.split("=", 1)[0]
+        more = {
+            "listeners": f",USERS://127.0.0.1:{port}",
+            "advertised.listeners": f",USERS://127.0.0.1:{port}",
+        }.get(name, "")
+        lines.append(line + more)
+    login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    lines += [
+        "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,USERS:SASL_PLAINTEXT",
+        "listener.name.users.sasl.enabled.mechanisms=PLAIN",
+        f'listener.name.users.plain.sasl.jaas.config={login} user_{USER}="{PASSWORD}";',
+        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users=User:ANONYMOUS",
+    ]
+    properties.write_text("\n".join(lines) + "\n")
+    broker.start()
+    yield broker, f"127.0.0.1:{port}"
+    broker.stop()
+
+
+def rights(monitor: Monitor) -> dict[str, list[Any]]:
+    """What a monitor's user needs, by resource."""
+
+    def allow(kind: Any, name: str, *operations: Any) -> list[Any]:
+        pattern = ResourcePattern(kind, name, ACLResourcePatternType.LITERAL)
+        return [ACL(f"User:{USER}", "*", each, ACLPermissionType.ALLOW, pattern) for each in operations]
+
+    topics = [allow(Resource.TOPIC, each, ACLOperation.READ, ACLOperation.DESCRIBE) for each in monitor.topics]
+    group = allow(Resource.GROUP, monitor.settings["kafka.group_id"], ACLOperation.READ, ACLOperation.DESCRIBE)
+    return {"predictions": topics[0], "labels": topics[1], "group": group}
+
+
+def give(monitor: Monitor, *names: str) -> None:
+    with admin(monitor.bootstrap) as client:
+        client.create_acls([acl for name in names for acl in rights(monitor)[name]])
+
+
+def take(monitor: Monitor, *names: str) -> None:
+    filters = [
+        ACLFilter(acl.principal, acl.host, acl.operation, acl.permission_type, acl.resource_pattern)
+        for name in names
+        for acl in rights(monitor)[name]
+    ]
+    with admin(monitor.bootstrap) as client:
+        client.delete_acls(filters)
+
+
+@contextmanager
+def living(monitor: Monitor, door: str, password: str = PASSWORD, ready: bool = True) -> Iterator[Any]:
+    login = {
+        "kafka__security_protocol": "SASL_PLAINTEXT", "kafka__sasl_mechanism": "PLAIN",
+        "kafka__sasl_username": USER, "kafka__sasl_password": password,
+    }  # fmt: skip
+    with monitor.run(ready=ready, kafka__bootstrap_servers=door, **login) as running:
+        yield running
+
+
+@pytest.mark.parametrize("what", ["predictions", "labels", "group"])
+def test_f33_rights_that_are_taken_and_given_back(guarded, tmp_path, what):
+    """The process stays up and says which right it lacks; given back, it goes on by itself with nothing lost."""
+    broker, door = guarded
+    monitor = Monitor(broker.bootstrap, tmp_path)
+    give(monitor, "predictions", "labels", "group")
+    with living(monitor, door) as running:
+        monitor.send(*monitor.events(100, "before"))
+        monitor.await_exact(running)
+        take(monitor, what)
+        monitor.send(*monitor.events(100, "meanwhile"))
+        running.until(lambda: "Authorization" in running.log.read_text(), "what is missing in the log", 60)
+        assert running.process.poll() is None
+        assert running.healthy
+        give(monitor, what)
+        monitor.send(*monitor.events(100, "after"))
+        monitor.await_exact(running)
+
+
+def test_f33_rights_that_are_missing_at_the_start_are_waited_for(guarded, tmp_path):
+    """Healthy and not ready, with the reason in the log; then it reads."""
+    broker, door = guarded
+    monitor = Monitor(broker.bootstrap, tmp_path)
+    with living(monitor, door, ready=False) as running:
+        running.until(lambda: "Authorization" in running.log.read_text(), "what is missing in the log", 60)
+        assert running.healthy
+        assert not running.ready
+        give(monitor, "predictions", "labels", "group")
+        running.await_ready()
+        monitor.send(*monitor.events(100, "then"))
+        monitor.await_exact(running)
+
+
+def test_f33_a_wrong_password_ends_the_process_with_a_line_that_says_so(guarded, tmp_path):
+    """Nothing can be had by trying again with it: exit code 1, so that the next start reads the new one."""
+    broker, door = guarded
+    monitor = Monitor(broker.bootstrap, tmp_path)
+    give(monitor, "predictions", "labels", "group")
+    with living(monitor, door, password="wrong", ready=False) as running:
+        assert running.wait(60) == 1
+        assert any("uthentication" in line.get("error", "") for line in running.said("can't go on"))
+        assert "wrong" not in running.log.read_text()
