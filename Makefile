@@ -5,6 +5,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+CHAOS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
@@ -34,10 +35,11 @@ check: $(VENV)/.dev ## lint, types, layers
 	@$(BIN)/lint-imports --no-logo
 
 bench: $(VENV)/.dev ## the stage benchmarks, one after the other
-	@set -e; for script in $(filter-out benchmarks/soak.py,$(SCRIPTS)); do echo "== $$script"; $(BIN)/python $$script; done
+	@set -e; for script in $(filter-out benchmarks/soak.py benchmarks/chaos.py,$(SCRIPTS)); do echo "== $$script"; $(BIN)/python $$script; done
 
-soak: $(VENV)/.dev ## millions of events through one daemon, its memory watched (ARGS="…")
+soak: $(VENV)/.dev ## millions of events: one daemon's memory watched, then replicas that are killed all the time
 	@$(BIN)/python benchmarks/soak.py $(ARGS)
+	@$(BIN)/python benchmarks/chaos.py $(CHAOS)
 
 clean: ## removes what the other targets made
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

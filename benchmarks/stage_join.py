@@ -49,7 +49,7 @@ def side(digester: Digester, batch: int, times: Ints, *, label: bool) -> Side:
     zeros = np.zeros(n, np.int64)
     orders = np.arange(batch * n, (batch + 1) * n)
     return Side(
-        digester(ids_of(batch)), times, times, orders, np.ones(n), np.full(n, plain), zeros, zeros, {}
+        digester(ids_of(batch)), times, times, orders, np.ones(n), np.full(n, plain), zeros, zeros, {}, times
     )  # fmt: skip
 
 

@@ -1,21 +1,18 @@
-"""Times state: `python benchmarks/stage_state.py [--tasks 4] [--waiting 1000000] [--series 10000] [--kafka] [--profile]`.
+"""Times state: `python benchmarks/stage_state.py [--tasks 4 1] [--shared] [--kafka] …`.
 
-A state of a million waiting predictions and 10,000 series with all panes of three windows full, over some tasks; then
-ten seconds of traffic at 20,000 events/s. Prints bytes of a full and of an incremental checkpoint, how long the loop's
-thread stands still for one (snapshot and plan), how long it takes to write, and how long a restore takes: all of it,
-from the store to a task that can go on. `--kafka` starts Apache Kafka and does the same with the topic, also after
-an hour's worth of checkpoints on it.
+A state of a million waiting predictions and 10,000 series with all panes of three windows full, over four tasks and in
+one; then ten seconds of traffic at 20,000 events/s (applied, not timed). Prints the bytes of a full and of incremental
+checkpoints, how long the loop's thread stands still for one (snapshot and plan), how long it takes to write, and how
+long it takes to restore all tasks, from the store to tasks that can go on. `--shared`: every task has all 10,000
+series. `--kafka`: on Apache Kafka's topic too, the second time after an hour's worth of checkpoints.
 """
 
 from __future__ import annotations
 
 import argparse
-import cProfile
-import pstats
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -26,11 +23,11 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 
 from msemon.core import keeping
 from msemon.core.shape import Shape, Window
-from msemon.core.snapshot import PieceName
 from msemon.core.task import Task
 from msemon.events import Decoded, Ints, Key, Labels, Pairs, Predictions
 from msemon.settings import Settings
-from msemon.state import Checkpointer, CheckpointWrite, Leftovers, Restored, Store, new_writer, restore
+from msemon.state import Checkpointer, Leftovers, Restored, Store, new_writer, restore
+from msemon.state.kafka import KafkaStore
 from msemon.state.sqlite import SqliteStore
 from support.brokers import apache_kafka, running
 from support.checkpoints import finish
@@ -46,13 +43,18 @@ SHAPE = Shape(
 BATCH = 5_000
 RATE = 20_000  # events a second
 TRAFFIC_S = 10
-LIMITS = {"pause_ms": 50.0, "share": 0.20, "sqlite_s": 3.0, "kafka_s": 10.0}
 
 
 class Load(NamedTuple):
     tasks: int
     waiting: int
     series: int
+    shared: bool  # every task has all series; else each its share
+
+    @property
+    def each(self) -> int:
+        """Series of a task."""
+        return self.series if self.shared else self.series // self.tasks
 
 
 def keys_of(numbers: Ints, series: int) -> list[Key]:
@@ -103,7 +105,7 @@ def ids_of(numbers: Ints) -> list[bytes]:
 def filled(partition: int, load: Load) -> Task:
     """A task's part of the load: its panes are full, then its predictions wait since the last hours."""
     task = Task(partition, TOPICS, SHAPE, b"key")
-    waiting, series = load.waiting // load.tasks, load.series
+    waiting, series = load.waiting // load.tasks, load.each
     numbers = np.arange(series)
     ends = [(window.pane_us, window.panes) for window in SHAPE.windows]
     # Every pane of every window, the oldest first: pairs without ids.
@@ -119,50 +121,43 @@ def filled(partition: int, load: Load) -> Task:
     return task
 
 
-def traffic(task: Task, load: Load, seconds: int, begin: int) -> None:
+def traffic(task: Task, load: Load, seconds: int, begin: int, rate: int = RATE) -> None:
     """So many seconds of this task's share: as many predictions as labels, each for any that waits."""
-    each = RATE // 2 // load.tasks
+    each = rate // 2 // load.tasks
     waiting = load.waiting // load.tasks
     answered = np.random.default_rng(1).permutation(waiting)
     for second in range(begin, begin + seconds):
         times = START + second * SECOND + np.arange(each) * SECOND // each
-        task.apply(TOPICS[0], predictions(waiting + second * each, times, load.series), waiting + (second + 1) * each)
+        task.apply(TOPICS[0], predictions(waiting + second * each, times, load.each), waiting + (second + 1) * each)
         answers = answered[np.arange(second * each, (second + 1) * each) % waiting]
         task.apply(TOPICS[1], labels(answers, second * each, times), (second + 1) * each)
 
 
-class Taken(NamedTuple):
-    """A checkpoint as the keeper takes it, and what the loop's thread waited for it."""
+class Written(NamedTuple):
+    """A checkpoint. The pause is how long the loop's thread waits for it, in all and at work itself."""
 
-    write: CheckpointWrite
+    size: int
     pause_s: float
+    pause_cpu_s: float
+    write_s: float
 
 
-def take(task: Task, checkpointer: Checkpointer, profile: cProfile.Profile | None = None) -> Taken:
-    begun = perf_counter()
-    if profile:
-        profile.enable()
+def written(store: Store, task: Task, checkpointer: Checkpointer) -> Written:
+    """A checkpoint as the keeper takes it."""
+    begun, cpu = perf_counter(), time.thread_time()
     if checkpointer.owes_all:
         keeping.touch(task)
     else:
         keeping.touch_some(task, checkpointer.wanted())
     write = checkpointer.plan(keeping.snapshot(task))
-    if profile:
-        profile.disable()
-    return Taken(write, perf_counter() - begun)
+    planned, cpu = perf_counter(), time.thread_time() - cpu
+    store.write(write, 300.0)
+    took = perf_counter() - planned
+    checkpointer.done(write)
+    return Written(write.size, planned - begun, cpu, took)
 
 
-def written(store: Store, task: Task, checkpointer: Checkpointer) -> tuple[int, float, float]:
-    """Bytes, seconds of the pause, seconds of the writing."""
-    taken = take(task, checkpointer)
-    begun = perf_counter()
-    store.write(taken.write, 300.0)
-    took = perf_counter() - begun
-    checkpointer.done(taken.write)
-    return taken.write.size, taken.pause_s, took
-
-
-def restore_all(store: Store, load: Load, profile: cProfile.Profile | None = None) -> tuple[list[Task], float]:
+def restore_all(store: Store, load: Load) -> tuple[list[Task], float]:
     """The tasks, and seconds from the beginning of the first restore to the end of the last."""
     tasks: list[Task] = []
 
@@ -172,14 +167,10 @@ def restore_all(store: Store, load: Load, profile: cProfile.Profile | None = Non
         tasks.append(task)
 
     begun = perf_counter()
-    if profile:
-        profile.enable()
     for partition in range(load.tasks):
         outcome = finish(restore(store, partition, accept=accept))
         assert outcome.restored is not None
         assert not outcome.rejected
-    if profile:
-        profile.disable()
     return tasks, perf_counter() - begun
 
 
@@ -199,32 +190,75 @@ class Bench:
         self.load = load
         begun = perf_counter()
         self.tasks = [filled(p, load) for p in range(load.tasks)]
+        self._now = 0
+        self._full = 0
         held = sum(len(task.join) for task in self.tasks)
         panes = sum(block.used for task in self.tasks for block in task.windows.blocks())
-        print(f"\n{load.tasks} task(s): {held:,} waiting, {load.series:,} series and models in "
-              f"{sum(len(r) for r in self.tasks[0].windows.rings)} panes, {panes:,} pane rows "
-              f"(made in {perf_counter() - begun:.0f} s)")  # fmt: skip
+        print(f"{load.tasks} task(s): {held:,} waiting predictions, {load.each:,} series in each, {panes:,} rows in "
+              f"the panes of three windows (made in {perf_counter() - begun:.0f} s)", flush=True)  # fmt: skip
 
-    def store(self, store: Store, seconds: int = TRAFFIC_S, begin: int = 0) -> None:
-        """Full, traffic, incremental, restore."""
-        checkpointers = [Checkpointer(task.partition, new_writer(), Leftovers()) for task in self.tasks]
-        full = [written(store, *each) for each in zip(self.tasks, checkpointers, strict=True)]
-        size = sum(each[0] for each in full)
-        print(f"{store.name:7} full        {size / 1e6:8.1f} MB   pause {max(p for _, p, _ in full) * 1e3:7.1f} ms a task"
-              f"   written in {sum(w for _, _, w in full):6.2f} s")  # fmt: skip
-        for turn in range(3):
-            for task in self.tasks:
-                traffic(task, self.load, seconds, begin + turn * seconds)
-            some = [written(store, *each) for each in zip(self.tasks, checkpointers, strict=True)]
-            part = sum(each[0] for each in some)
-            print(f"{store.name:7} incremental {part / 1e6:8.1f} MB   pause {max(p for _, p, _ in some) * 1e3:7.1f} ms a task"
-                  f"   written in {sum(w for _, _, w in some):6.2f} s   {part / size:6.1%} of full")  # fmt: skip
-        self.restore(store)
+    def checkpoints(self, store: Store, turns: int = 3) -> None:
+        """A full one, then traffic and an incremental one again and again; restores at the end."""
+        self._checkpointers = [Checkpointer(task.partition, new_writer(), Leftovers()) for task in self.tasks]
+        self._full = self._checkpoint(store, "full")
+        for _ in range(turns):
+            self._traffic(RATE)
+            self._checkpoint(store, "incremental")
+        self._restore(store)
 
-    def restore(self, store: Store, note: str = "") -> None:
+    def hour(self, store: Store, count: int, rate: int) -> None:
+        """More checkpoints, ten seconds of event time apart, with less traffic between: the panes are the same."""
+        begun = perf_counter()
+        size = 0
+        for _ in range(count):
+            self._traffic(rate)
+            for task, checkpointer in zip(self.tasks, self._checkpointers, strict=True):
+                size += written(store, task, checkpointer).size
+        print(f"{store.name:7} {count} more checkpoints, {rate} events/s between: {size / 1e6:,.0f} MB written, "
+              f"{perf_counter() - begun:.0f} s in all", flush=True)  # fmt: skip
+        self._restore(store)
+
+    def _traffic(self, rate: int) -> None:
+        for task in self.tasks:
+            traffic(task, self.load, TRAFFIC_S, self._now, rate)
+        self._now += TRAFFIC_S
+
+    def _checkpoint(self, store: Store, name: str) -> int:
+        done = [written(store, *each) for each in zip(self.tasks, self._checkpointers, strict=True)]
+        size = sum(each.size for each in done)
+        pause = max(each.pause_s for each in done), max(each.pause_cpu_s for each in done)
+        share = f"   {size / self._full:6.1%} of full" if self._full else ""
+        print(f"{store.name:7} {name:12}{size / 1e6:8.1f} MB   pause {pause[0] * 1e3:7.1f} ms a task "
+              f"({pause[1] * 1e3:.1f} ms of CPU time)   written in {sum(each.write_s for each in done):6.2f} s{share}",
+              flush=True)  # fmt: skip
+        return size
+
+    def _restore(self, store: Store) -> None:
+        cpu = time.process_time()
         tasks, took = restore_all(store, self.load)
         check_same(tasks, self.tasks)
-        print(f"{store.name:7} restore     {took:8.2f} s   one task after the other {note}")
+        print(f"{store.name:7} restore     {took:8.2f} s for all tasks, one after the other "
+              f"({time.process_time() - cpu:.2f} s of this process's CPU time)", flush=True)  # fmt: skip
+
+
+def on_sqlite(bench: Bench) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        store = SqliteStore(Path(directory))
+        store.open()
+        bench.checkpoints(store)
+        store.close()
+
+
+def on_kafka(bench: Bench, count: int, rate: int) -> None:
+    with tempfile.TemporaryDirectory() as directory, running(apache_kafka(Path(directory))) as broker:
+        store = KafkaStore(Settings(kafka={"bootstrap_servers": broker.bootstrap}), bench.load.tasks)  # type: ignore[arg-type]
+        store.open()
+        try:
+            bench.checkpoints(store)
+            if count:
+                bench.hour(store, count, rate)
+        finally:
+            store.close()
 
 
 def main() -> None:
@@ -232,15 +266,16 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, nargs="*", default=[4, 1])
     parser.add_argument("--waiting", type=int, default=1_000_000)
     parser.add_argument("--series", type=int, default=10_000)
-    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--shared", action="store_true", help="every task has all series")
+    parser.add_argument("--kafka", action="store_true", help="on Apache Kafka's topic as well")
+    parser.add_argument("--checkpoints", type=int, default=360, help="further ones on the topic before a last restore")
+    parser.add_argument("--between", type=int, default=2_000, help="events/s between those")
     given = parser.parse_args()
     for count in given.tasks:
-        bench = Bench(Load(count, given.waiting, given.series))
-        with tempfile.TemporaryDirectory() as directory:
-            store = SqliteStore(Path(directory))
-            store.open()
-            bench.store(store)
-            store.close()
+        bench = Bench(Load(count, given.waiting, given.series, given.shared))
+        on_sqlite(bench)
+        if given.kafka:
+            on_kafka(bench, given.checkpoints, given.between)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import structlog
 from msemon import __version__
 from msemon.accounts import Accounts
 from msemon.core.process import Process
+from msemon.core.shape import Shape
 from msemon.core.task import Outcome
 from msemon.core.view import View
 from msemon.dead_letters import DeadLetters
@@ -220,6 +221,7 @@ class Daemon:
                 continue
             if not missing:
                 self._source.subscribe()
+                retention.look(self._settings, _matters_us(self._process.shape) / 1e6)
                 self._subscribed = self._turned = time.monotonic()
                 return
             log.warning("waiting for topics that do not exist yet", topics=missing)
@@ -242,7 +244,6 @@ class Daemon:
         settings = self._settings
         shape = self._process.shape
         self._keeper = Keeper(open_store(settings, partitions), self._topics, shape)
-        matters = shape.timeout_us + max(window.pane_us * (window.panes + 1) for window in shape.windows)
         self._ownership = Ownership(
             self._source,
             self._in_step,
@@ -252,11 +253,10 @@ class Daemon:
             self._lock,
             topics=self._topics,
             start=settings.kafka.start,
-            rewind=Duration(f"{-(-matters // 1_000_000)}s"),
+            rewind=Duration(f"{-(-_matters_us(shape) // 1_000_000)}s"),
             interval_s=settings.state.interval,
             wall_us=_wall_us,
         )
-        retention.look(settings, matters / 1e6)
 
     def _turn(self) -> None:
         """Poll once, work for a while."""
@@ -359,7 +359,7 @@ class Daemon:
 
     def _send_dead_letters(self, batch: Batch, decoded: Decoded, outcome: Outcome) -> None:
         if self._dead_letters is not None:
-            for row, reason in (*decoded.rejections, *outcome.rejections):
+            for row, reason in dict.fromkeys((*decoded.rejections, *outcome.rejections)):  # a letter once
                 self._dead_letters.send(batch, row, reason)
 
     def _refresh(self) -> None:
@@ -407,6 +407,11 @@ class Daemon:
 def _left(by: float, most: float) -> float:
     """Seconds that a step of stopping may take: never none at all."""
     return max(0.1, min(most, by - time.monotonic()))
+
+
+def _matters_us(shape: Shape) -> int:
+    """How far back events still matter: to a window, or to a join that ends in one."""
+    return shape.timeout_us + max(window.pane_us * (window.panes + 1) for window in shape.windows)
 
 
 def _wall_us() -> int:

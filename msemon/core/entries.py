@@ -25,7 +25,7 @@ _GROWTH = 1.25
 DEAD, WAITING, REMEMBERED = 0, 1, 2
 """States of a row. Waiting: matched with nothing yet. Remembered: matched, kept to know repeats."""
 
-_SAVED = ("digest", "time", "clock", "value", "ref", "width")
+_SAVED = ("digest", "time", "clock", "value", "record", "ref", "width")
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class Block:
 class Entries:
     """Columns of entries; every column has one value a row.
 
-    digest, time, clock (µs), value, width (0 for a number, else the outputs of a vector), ref (what the owner means by
+    digest, time, clock and record time (µs), value, width (0 for a number, else the outputs of a vector), ref (what the owner means by
     it), order (place in the log; only where asked for) and state. `weight` comes into being with the first weight
     that is not `plain_weight`, since most streams have none.
     """
@@ -72,6 +72,7 @@ class Entries:
         self.time: Ints = np.empty(0, np.int64)
         self.clock: Ints = np.empty(0, np.int64)
         self.value: Floats = np.empty(0, np.float64)
+        self.record: Ints = np.empty(0, np.int64)
         self.ref: npt.NDArray[np.int32] = np.empty(0, np.int32)
         self.width: npt.NDArray[np.uint16] = np.empty(0, np.uint16)
         self.state: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
@@ -101,6 +102,7 @@ class Entries:
         width: Ints,
         state: npt.NDArray[np.uint8],
         order: Ints,
+        record: Ints | None = None,
     ) -> Rows:
         """Add n entries; gives their rows."""
         rows = self._allocate(len(time))
@@ -111,6 +113,7 @@ class Entries:
         self.ref[rows] = ref
         self.width[rows] = width
         self.state[rows] = state
+        self.record[rows] = 0 if record is None else record
         if self._ordered:
             self.order[rows] = order
         if self.weight is None and not self._all_plain(weight):
@@ -198,8 +201,8 @@ class Entries:
             self._turned[block.start // BLOCK] = False
 
     def adopt(self, generations: Sequence[tuple[Piece, Piece]], refs: Ints) -> None:
-        """Append what is alive of generations that `pieces` gave (whole and states, oldest first); `refs` are the values
-        that their refs have now. Raises BadState.
+        """Append what is alive of generations that `pieces` gave (whole and states, oldest first); `refs` are the
+        values of their refs now. Raises BadState.
         """
         alive = [self._alive(whole, states) for whole, states in generations]
         self._reserve(sum(live.size for live, _ in alive))
@@ -230,7 +233,7 @@ class Entries:
             self.weight = np.full(self._capacity, self._plain)
         rows = self._allocate(live.size)
         self.digest[rows] = columns["digest"].T[live]
-        for name in ("time", "clock", "value", "width", *(["order"] if self._ordered else [])):
+        for name in ("time", "clock", "value", "record", "width", *(["order"] if self._ordered else [])):
             getattr(self, name)[rows] = columns[name][live]
         self.ref[rows] = refs[columns["ref"][live]]  # a dead row's may be out of date
         self.state[rows] = state
@@ -273,7 +276,7 @@ class Entries:
 
     def _columns(self) -> list[npt.NDArray[np.generic]]:
         columns: list[npt.NDArray[np.generic]] = [
-            self.digest, self.time, self.clock, self.value, self.ref, self.width, self.state,
+            self.digest, self.time, self.clock, self.value, self.record, self.ref, self.width, self.state,
         ]  # fmt: skip
         if self._ordered:
             columns.append(self.order)

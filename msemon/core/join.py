@@ -50,6 +50,7 @@ class Side:
     refs: Ints  # predictions: combo; labels: target
     widths: Ints  # outputs of a vector, 0 for a number
     vectors: dict[int, Floats]
+    record_times: Ints
 
 
 @dataclass(slots=True)
@@ -64,6 +65,7 @@ class Matches:
     labels: Floats
     weights: Floats
     vectors: dict[int, tuple[Floats, Floats]]
+    record_times: Ints  # of the later of the two records, whichever was read first
 
     def __len__(self) -> int:
         return len(self.events)
@@ -154,6 +156,10 @@ class Join:
         self.matched.sweep(effort, gone(self.matched, self._memory))
         return expired, self.labels.sweep(effort, gone(self.labels, self._memory))
 
+    def ages(self, count: int, state: int) -> Ints:
+        """Clocks of up to `count` entries in this state of each store, from the oldest generations on."""
+        return np.concatenate([store.clock[store.oldest(state, count)] for store in self.stores])
+
     def evict(self, count: int, state: int) -> int:
         """Make room: drop up to `count` entries in this state, the oldest generations first. Gives how many went."""
         found = [(store, store.oldest(state, count)) for store in self.stores]
@@ -211,7 +217,8 @@ class Join:
         vectors = {i: (side.vectors[e], labels.vectors[int(found[i])]) for i, e in _vectors_among(side, events)}
         result.matches.append(
             Matches(events, side.refs[events], side.times[events], labels.time[found], side.values[events],
-                    labels.value[found], np.where(np.isnan(weights), side.weights[events], weights), vectors)
+                    labels.value[found], np.where(np.isnan(weights), side.weights[events], weights), vectors,
+                    np.maximum(side.record_times[events], labels.record[found]))
         )  # fmt: skip
 
     def _take_labels(self, side: Side, rows: Rows, result: Joined) -> None:
@@ -240,7 +247,8 @@ class Join:
         if q.size:
             result.matches.append(
                 Matches(events, predictions.ref[p].astype(np.int64), predictions.time[p], side.times[events],
-                        predictions.value[p], side.values[events], weights, vectors)
+                        predictions.value[p], side.values[events], weights, vectors,
+                        np.maximum(side.record_times[events], predictions.record[p]))
             )  # fmt: skip
             self.matched.append(
                 predictions.digest[p], side.times[events], predictions.clock[p], np.zeros(len(p)), np.ones(len(p)),
@@ -255,7 +263,7 @@ class Join:
         states = np.broadcast_to(np.asarray(state, np.uint8), len(rows))
         new = store.append(
             side.digests[rows], side.times[rows], side.clocks[rows], side.values[rows], side.weights[rows],
-            side.refs[rows], side.widths[rows], states, side.orders[rows],
+            side.refs[rows], side.widths[rows], states, side.orders[rows], side.record_times[rows],
         )  # fmt: skip
         if side.vectors:
             for event, row in zip(rows.tolist(), new.tolist(), strict=True):

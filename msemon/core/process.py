@@ -65,13 +65,18 @@ class Process:
         return outcome
 
     def evict(self, count: int) -> tuple[int, int]:
-        """Drop `count` entries: what is remembered in any task before what waits, from the fullest tasks on; gives how
-        many waited and how many were remembered.
+        """Drop `count` entries, the oldest of all tasks: what is remembered before what waits. Gives how many waited
+        and how many were remembered.
         """
         gone = {REMEMBERED: 0, WAITING: 0}
+        tasks = list(self.tasks.values())
         for state in gone:
-            for task in sorted(self.tasks.values(), key=lambda task: -len(task.join)):
-                gone[state] += task.evict(count - sum(gone.values()), state)
+            left = count - sum(gone.values())
+            ages = [task.join.ages(left, state) for task in tasks]
+            owner = np.repeat(np.arange(len(tasks)), [len(each) for each in ages])
+            oldest = owner[np.argsort(np.concatenate([np.empty(0, np.int64), *ages]), kind="stable")[:left]]
+            for task, share in zip(tasks, np.bincount(oldest, minlength=len(tasks)).tolist(), strict=True):
+                gone[state] += task.evict(share, state)
         return gone[WAITING], gone[REMEMBERED]
 
     def view(self, wall_us: int, *, owned: bool = True) -> View:
@@ -166,14 +171,13 @@ class Process:
         return stream, last, lifetime
 
     def _held_segments(self, places: dict[int, Ints], size: int) -> Floats:
-        """By place of a model: how many different segments its tasks hold."""
-        owner = np.full(size, -1, np.int64)
+        """By place of a model: the most segments with a place of their own in one task, which the limit is for."""
+        most = np.zeros(size)
         for p, mine in places.items():
             task = self.tasks[p]
-            sids = np.flatnonzero(mine >= 0)
-            sids = sids[task.series.total_of[sids] != sids]
-            owner[mine[sids]] = mine[task.series.total_of[sids]]
-        return np.bincount(owner[owner >= 0], minlength=size).astype(np.float64)
+            for sid in _models(task, mine).tolist():
+                most[mine[sid]] = max(most[mine[sid]], task.series.segments(sid))
+        return most
 
     def _expire(self, places: dict[int, Ints], wall_us: int) -> None:
         held = np.zeros(len(self._ledger.keys), np.bool_)

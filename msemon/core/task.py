@@ -130,8 +130,8 @@ class Task:
         for name, column in self.times().items():
             if name != "predicted":
                 column[:] = _FAR if name == "lag" else NEVER
-        for name, past in self.past.items():
-            self.past[name] = Past(past.lifetime, (NEVER, past.times[1], NEVER, _FAR))
+        for model, past in self.past.items():
+            self.past[model] = Past(past.lifetime, (NEVER, past.times[1], NEVER, _FAR))
 
     def oldest(self, ring: int, now: Ints) -> Ints:
         """The oldest pane of this window at each of these times."""
@@ -152,7 +152,7 @@ class Task:
         self.incomplete_since = self.record_clock
 
     def begin_again(self, topic: str) -> None:
-        """This topic was made anew: where reading it had come to is void. What it had brought has happened, and stays."""
+        """This topic was made anew: where reading it had come to is void. What it had brought stays."""
         self.offsets.pop(topic, None)
         self.clocks[topic] = NEVER
         self.mark_incomplete()
@@ -201,30 +201,30 @@ class Task:
         for i, vector in events.vectors.items():
             widths[i] = len(vector)
         side = Side(self._digest(events.ids), events.times, clocks, events.offsets, events.values, events.weights,
-                    combos, widths, events.vectors)  # fmt: skip
+                    combos, widths, events.vectors, events.record_times)  # fmt: skip
         joined = self.join.add_predictions(side)
         outcome.newest_prediction = int(events.times.max())
         outcome.duplicate_predictions = int(np.count_nonzero(~joined.fresh))
         self._cover(PREDICTIONS, self.names.model_of[combos[joined.fresh]], events.times[joined.fresh])
-        self._joined(joined, events.rows, events.record_times, outcome)
+        self._joined(joined, events.rows, outcome)
 
     def _labels(self, events: Labels, clocks: Ints, outcome: Outcome) -> None:
         widths = np.zeros(len(events.times), np.int64)
         for i, vector in events.vectors.items():
             widths[i] = len(vector)
         side = Side(self._digest(events.ids), events.times, clocks, events.offsets, events.values, events.weights,
-                    self.names.targets_of(events.targets), widths, events.vectors)  # fmt: skip
+                    self.names.targets_of(events.targets), widths, events.vectors, events.record_times)  # fmt: skip
         joined = self.join.add_labels(side)
         outcome.newest_label = int(events.times.max())
         outcome.duplicate_labels = int(np.count_nonzero(~joined.fresh))
         outcome.conflicting_labels = joined.conflicting
-        self._joined(joined, events.rows, events.record_times, outcome)
+        self._joined(joined, events.rows, outcome)
 
-    def _joined(self, joined: Joined, rows: Ints, record_times: Ints, outcome: Outcome) -> None:
+    def _joined(self, joined: Joined, rows: Ints, outcome: Outcome) -> None:
         outcome.rejections += [(int(rows[i]), Reason.SHAPE_MISMATCH) for i in joined.mismatched]
         for matches in joined.matches:
             outcome.matched += len(matches)
-            self._count(matches, rows[matches.events], record_times[matches.events], outcome)
+            self._count(matches, rows[matches.events], outcome)
             totals = self._cover(LABELLED, self.names.model_of[matches.combos], matches.prediction_times)
             delays = np.maximum(matches.label_times - matches.prediction_times, 0)
             outcome.delay_sids = np.concatenate([outcome.delay_sids, totals])
@@ -233,14 +233,14 @@ class Task:
     def _pairs(self, pairs: Pairs, outcome: Outcome) -> None:
         combos = self.names.combos_of(pairs.keys)
         matches = Matches(np.arange(len(combos)), combos, pairs.times, pairs.times, pairs.predictions, pairs.labels,
-                          pairs.weights, pairs.vectors)  # fmt: skip
-        self._count(matches, pairs.rows, pairs.record_times, outcome)
+                          pairs.weights, pairs.vectors, pairs.record_times)  # fmt: skip
+        self._count(matches, pairs.rows, outcome)
         for kind in (PREDICTIONS, LABELLED):
             self._cover(kind, self.names.model_of[combos], pairs.times)
         outcome.newest_prediction = max(outcome.newest_prediction, int(pairs.times.max()))
         outcome.newest_label = max(outcome.newest_label, int(pairs.times.max()))
 
-    def _count(self, matches: Matches, rows: Ints, record_times: Ints, outcome: Outcome) -> None:
+    def _count(self, matches: Matches, rows: Ints, outcome: Outcome) -> None:
         """Put pairs into panes and totals."""
         errors = Errors.of_scalars(matches.predictions, matches.labels, matches.weights)
         for i, (prediction, label) in matches.vectors.items():
@@ -251,7 +251,7 @@ class Task:
         sids = self.series.of_combos(self.names, matches.combos)
         totals = sids[:, 0]
         self._restore_lifetimes(totals)
-        self._move_on(totals, times, record_times)
+        self._move_on(totals, times, matches.record_times)
         oldest = np.stack([self.oldest(ring, self._stream[totals]) for ring in range(len(self.shape.windows))], axis=1)
         taken = self.windows.add(sids.astype(np.int32), errors, times, oldest)
         outcome.rejections += [(int(row), Reason.TOO_LATE) for row in rows[~taken]]

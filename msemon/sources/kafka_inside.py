@@ -165,7 +165,7 @@ def topic_ids(consumer: Any, topics: Iterable[str], timeout_s: float) -> dict[st
 
 def known_topic_ids(consumer: Any, topics: Iterable[str]) -> dict[str, str]:
     """The same as the client last heard it, without asking; nothing where that can't be known."""
-    known = getattr(getattr(consumer._manager, "cluster", None), "topic_id", lambda _: None)
+    known = getattr(getattr(getattr(consumer, "_manager", None), "cluster", None), "topic_id", lambda _: None)
     return {topic: text for topic in topics if (text := _id(known(topic)))}
 
 

@@ -434,8 +434,8 @@ class KafkaPythonSource:
     def _cut_back(self, where: KafkaTopicPartition, end: int | None, polled: Polled) -> None:
         """The log ends, or differs, from `end` on. Not known: only said; if it ends too, that will show."""
         position = kafka_inside.positions(self._consumer).get(where)
-        if position is None:
-            return
+        if position is None or (end is not None and position <= end):
+            return  # found out of a position that has been left since
         if end is not None:
             self._consumer.seek(where, end)
         polled.truncated.append(Truncated(TopicPartition(*where), position, position if end is None else end))

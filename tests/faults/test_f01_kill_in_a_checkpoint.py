@@ -57,5 +57,6 @@ def test_f01_killed_in_a_checkpoint_nothing_is_lost_and_nothing_twice(broker, tm
             traffic.portion()
             traffic.settle()
             traffic.agree(after)
-            assert len(after.said("state restored")) == PARTITIONS
+            if not point.endswith(":1"):  # in its very first checkpoint, there is nothing to restore yet
+                assert len(after.said("state restored")) == PARTITIONS
             assert not after.said("stored state refused")

@@ -1,5 +1,5 @@
-"""F3: the disk is full, the directory read-only, fsync fails: the checkpoint fails with its reason, what is durable stays
-durable, and once writing is possible again everything owed is written.
+"""F3: the disk is full, the directory read-only, fsync fails: the checkpoint fails with its reason, what is durable
+stays durable, and once writing is possible again everything owed is written.
 
 Real: a full disk, by the system's bound on the size of a process's files (`RLIMIT_FSIZE`) in a process of its own.
 Simulated: the other two, since root's rights go past a directory's mode and no file system here refuses to sync; there
@@ -79,7 +79,7 @@ class Broken(sqlite3.Connection):
     at = ""
     message = ""
 
-    def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:  # type: ignore[override]
+    def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
         if Broken.at and statement.startswith(Broken.at):
             raise sqlite3.OperationalError(Broken.message)
         return super().execute(statement, *parameters)

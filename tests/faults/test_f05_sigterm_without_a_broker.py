@@ -17,6 +17,8 @@ from support.traffic import Traffic
 
 STOP_S = 10.0
 
+pytestmark = pytest.mark.timeout(300)  # a broker is started twice
+
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:

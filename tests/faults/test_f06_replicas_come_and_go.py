@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from support.group import SESSION_S, Group, group
 from support.histories import PARTITIONS
 from support.traffic import Traffic
+
+pytestmark = pytest.mark.timeout(240)  # several replicas start one after the other, and groups take their time
 
 
 def one_left(replicas: Group) -> bool:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from support.group import Group
 from support.histories import PARTITIONS
 from support.inside import inside
 from support.traffic import Traffic
 
+pytestmark = pytest.mark.timeout(240)  # several replicas start one after the other, and groups take their time
+
 
 def named(traffic: Traffic, name: str) -> dict[str, Any]:
-    """Settings of a member by whose name the group hands out its partitions: the first in the alphabet gets the first."""
+    """Settings of a member by whose name the group hands out partitions: the first in the alphabet gets the first."""
     given = traffic.settings()
     given["kafka.client_options"] = given["kafka.client_options"] | {"client_id": name}
     return given

@@ -5,12 +5,15 @@ from __future__ import annotations
 import signal
 import socket
 
+import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from support.group import group
 from support.histories import PARTITIONS
 from support.running import Scrape
 from support.traffic import Traffic
+
+pytestmark = pytest.mark.timeout(240)  # several replicas start one after the other, and groups take their time
 
 
 def asked(port: int) -> socket.socket:

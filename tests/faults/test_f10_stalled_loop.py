@@ -5,11 +5,15 @@ from __future__ import annotations
 import signal
 from typing import Any
 
+import pytest
+
 from support.group import Group, group
 from support.histories import PARTITIONS
 from support.inside import Stalling, inside
 from support.traffic import Traffic
 from support.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(240)  # several replicas start one after the other, and groups take their time
 
 POLL_MS = 3_000
 

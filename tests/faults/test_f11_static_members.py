@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from support.group import group
 from support.histories import PARTITIONS
 from support.traffic import Traffic
 from support.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(240)  # several replicas start one after the other, and groups take their time
 
 
 def test_f11_two_members_with_one_static_id(kafka, tmp_path):

@@ -15,7 +15,9 @@ from support.running import Daemon, daemon
 from support.traffic import Traffic
 from support.waiting import wait_until
 
-DOWN_S = 25.0  # four session timeouts: long enough for everything that a long outage sets off
+DOWN_S = 20.0  # three session timeouts: long enough for everything that a long outage sets off
+
+pytestmark = pytest.mark.timeout(300)  # a broker is started twice, and is away for long
 
 
 @pytest.fixture

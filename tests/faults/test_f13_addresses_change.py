@@ -20,6 +20,8 @@ from support.traffic import Traffic
 
 SESSION_S = 6.0
 
+pytestmark = pytest.mark.timeout(300)  # a broker is started twice, and two session timeouts pass
+
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:

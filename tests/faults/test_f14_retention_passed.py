@@ -1,4 +1,4 @@
-"""F14: retention has deleted records that were not read yet: reading goes on at the log's start, and says what is gone."""
+"""F14: retention has deleted records that were not read yet: reading goes on at the log's start, and counts the gap."""
 
 from __future__ import annotations
 

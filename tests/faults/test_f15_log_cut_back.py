@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from support.brokers import Broker, apache_kafka, why_no_kafka
 from support.histories import Event
 from support.lives import Monitor
+from support.oracle import Oracle
 from support.report import not_run
 
 
@@ -40,7 +39,6 @@ def cut(broker: Broker, topic: str, end: int) -> None:
         index.unlink()
     for note in (*data.glob("*-checkpoint"), *data.glob(".kafka_cleanshutdown")):
         note.unlink()  # as after a crash: the broker looks at what is there
-    shutil.rmtree(path.parent / "leader-epoch-checkpoint", ignore_errors=True)
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["predictions", "labels"])
@@ -80,7 +78,7 @@ def test_f15_a_log_that_was_cut_back_is_counted_as_it_is_now(own, tmp_path, stat
         monitor.await_incomplete(running)
 
 
-def left(monitor: Monitor, which: int, lost: tuple[list[Event], list[Event]]):
+def left(monitor: Monitor, which: int, lost: tuple[list[Event], list[Event]]) -> Oracle:
     """What the log holds now."""
     sides = [list(monitor.predicted), list(monitor.labelled)]
     gone = {event.id for event in lost[which]}

@@ -43,7 +43,7 @@ def test_f16_while_down_a_topic_made_again_is_read_from_its_beginning(kafka, tmp
     made_again(monitor, topic)
     waiting = monitor.waiting()
     fresh = monitor.events(600 if longer else 40, unique("fresh"))
-    monitor.send(*(side + fresh[number] for number, side in enumerate(waiting)))
+    monitor.send(waiting[0] + fresh[0], waiting[1] + fresh[1])
     with monitor.run() as running:
         monitor.await_exact(running)
         assert [line["topic"] for line in running.said(SAID)] == [topic]
@@ -62,7 +62,7 @@ def test_f16_while_running_a_topic_made_again_is_read_from_its_beginning(kafka, 
         made_again(monitor, topic)
         waiting = monitor.waiting()
         fresh = monitor.events(40, "fresh")
-        monitor.send(*(side + fresh[number] for number, side in enumerate(waiting)))
+        monitor.send(waiting[0] + fresh[0], waiting[1] + fresh[1])
         monitor.await_exact(running)
         assert running.healthy
         assert [line["topic"] for line in running.said(SAID)] == [topic]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,12 @@ from support.brokers import Broker
 from support.lives import Monitor
 from support.record_batches import with_codec, with_wrong_checksum
 
-DAMAGES = {"checksum": with_wrong_checksum, "codec": lambda batch: with_codec(batch, 7)}
+
+def with_unknown_codec(batch: bytearray) -> bytearray:
+    return with_codec(batch, 7)
+
+
+DAMAGES: dict[str, Callable[[bytearray], bytearray]] = {"checksum": with_wrong_checksum, "codec": with_unknown_codec}
 
 
 def stored(broker: Broker, topic: str) -> tuple[Path, list[tuple[int, bytearray]]]:

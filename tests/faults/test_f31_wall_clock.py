@@ -1,4 +1,4 @@
-"""F31: the wall clock steps, or the machine sleeps: timers do not notice, and what is counted depends on event times."""
+"""F31: the wall clock steps, or the machine sleeps: timers do not notice, and windows go by event times."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ def assert_same_state(one: Process, other: Process) -> None:
             np.testing.assert_array_equal(mine[name].columns[column], theirs[name].columns[column], str(name))
 
 
-@pytest.mark.parametrize("steps", [{20: HOUR}, {20: HOUR, 40: 0}, {0: HOUR, 30: 0}, {10: 60 * SECOND, 50: -60 * SECOND}])
+@pytest.mark.parametrize(
+    "steps", [{20: HOUR}, {20: HOUR, 40: 0}, {0: HOUR, 30: 0}, {10: 60 * SECOND, 50: -60 * SECOND}]
+)
 def test_f31_a_clock_that_steps_changes_nothing_that_is_kept(steps):
     """An hour ahead, and back again; a minute either way: panes, join, totals and offsets are what they were."""
     steady, _ = counted({})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -46,9 +47,11 @@ def settled(running: Daemon, monitor: Monitor, *allowed: str, **changed) -> None
         return [line for line in unlike(running, monitor, **changed) if not any(text in line for text in allowed)]
 
     for _ in range(5):
-        if not (found := others()):
-            return
-    raise AssertionError("\n".join(found[:40]))
+        found = others()
+        if not found:
+            break
+    else:
+        raise AssertionError("\n".join(others()[:40]))
 
 
 def test_f32_changed_windows(kafka, tmp_path):
@@ -116,8 +119,10 @@ def test_f32_settings_that_shape_nothing_stored(kafka, tmp_path, setting):
     first_life(monitor)
     waiting = monitor.waiting()
     monitor.make_topic(more := monitor.topics[0] + "-more")
-    value = {"join__timeout": "12h", "limits__series": "2", "kafka__topics": [*monitor.topics, more]}[setting]
-    with monitor.run(**{setting: value}) as running:
+    values: dict[str, Any] = {
+        "join__timeout": "12h", "limits__series": "2", "kafka__topics": [*monitor.topics, more],
+    }  # fmt: skip
+    with monitor.run(True, **{setting: values[setting]}) as running:
         monitor.send(*waiting)
         monitor.await_exact(running, ignore=[*COUNTERS, "msemon_series_limit"])
         assert not dropped(running)

@@ -29,6 +29,7 @@ from support.state_topics import COMPACTED, EAGER, Place, settings
 from support.topics import Record, create_topics, produce, unique
 from support.waiting import wait_until
 
+
 @pytest.fixture(autouse=True)
 def no_sockets_left() -> Iterator[None]:
     """Those of refused connections, which kafka-python leaves to the garbage collector: now, while it may."""
@@ -138,7 +139,7 @@ def test_a_new_owner_goes_on_and_takes_away_what_the_old_one_left(place):
     assert restored(place.store()).leftovers.manifests > new.outcome.leftovers.manifests  # both are there still
     new.checkpoint(20)
     left = restored(place.store()).leftovers
-    assert {key.writer for key in left.chunks | left.manifests} == {new.checkpointer._writer}  # type: ignore[attr-defined]
+    assert {key.writer for key in left.chunks | left.manifests} == {new.checkpointer._writer}
     assert same(Owner(place.store()).task.pieces(), new.task.pieces())
 
 

@@ -101,6 +101,7 @@ class Feeder:
             else self.names.combos_of([(e.model or "", "") for e in batch]),
             widths=np.array([e.outputs for e in batch]),
             vectors={i: v for i, v in enumerate(values) if len(v)},
+            record_times=np.array([e.time for e in batch]),
         )
         joined = self.join.add_labels(side) if label else self.join.add_predictions(side)
         self._note(joined, batch)

@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from msemon.core.snapshot import Piece
+from msemon.core.snapshot import Piece, PieceName
 from msemon.state import checkpoint, codec, manifest
 from msemon.state.base import ChunkKey, Corrupt, ManifestKey, Refusal
 from msemon.state.checkpoint import CheckpointWrite
@@ -82,7 +82,7 @@ def some_manifest(seed: int) -> Manifest:
     chunks = {ChunkKey("w", draw.randrange(5), i): Sum(100, bytes([i] * 16)) for i in range(3)}
     keys = list(chunks)
     names = [("head",), ("pane", "3600000000/60", -7), ("é", 2**62), (0,)]
-    places = {}
+    places: dict[PieceName, tuple[Place, ...]] = {}
     for i, name in enumerate(names):
         first, second = draw.sample(keys, 2)
         places[name] = (Place(first, 20 * i, 20), Place(second, 20 * i + 1, 9))
@@ -152,7 +152,8 @@ def test_of_damaged_checkpoints_the_state_is_exact_or_refused_and_never_another(
     else:
         offset = outcome.restored.offsets["predictions"]
         assert same(outcome.restored.pieces, LogTask(offset).pieces())
-        if not outcome.rejected and owner.checkpointer._durable.key in store.manifests:
+        durable = owner.checkpointer._durable
+        if not outcome.rejected and durable is not None and durable.key in store.manifests:
             assert offset == owner.durable
 
 
@@ -285,12 +286,13 @@ TestHistories = Histories.TestCase
 @given(st.integers(0, 10_000), st.integers(1, 60))
 def test_moving_what_is_scattered_costs_less_than_twice_the_changes(start, events):
     # A checkpoint that wrote everything each time would keep every other promise.
-    owner = Owner(MemoryStore(), LogTask(start))
+    store = MemoryStore()
+    owner = Owner(store, LogTask(start))
     owner.checkpoint()
     changed = written = 0
     for _ in range(30):
         owner.task.advance(events)
         changed += sum(len(codec.encode(owner.task._piece(name))) for name in owner.task.dirty)
-        written += sum(len(owner.store.chunks[key]) for key in owner.checkpoint().made)  # type: ignore[attr-defined]
+        written += sum([len(store.chunks[key]) for key in owner.checkpoint().made])
     assume(changed)
     assert written < 3 * changed

@@ -18,15 +18,24 @@ import pytest
 from hypothesis import note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from property.test_keeping import assert_same
+from property.test_task import Checked, Read, reference
 
 from msemon.core import entries, join, keeping, names
 from msemon.core.process import Process
 from msemon.core.view import View
-from msemon.state import Checkpointer, CheckpointWrite, Leftovers, Restored, WriteFailed, checkpoint, new_writer, restore
+from msemon.state import (
+    Checkpointer,
+    CheckpointWrite,
+    Leftovers,
+    Restored,
+    WriteFailed,
+    checkpoint,
+    new_writer,
+    restore,
+)
 from msemon.state.base import ChunkKey, ManifestKey
 from msemon.state.sqlite import SqliteStore
-from property.test_keeping import assert_same
-from property.test_task import Checked, Read, reference
 from support.checkpoints import MemoryStore, finish
 from support.events import SECOND, Event, decoded
 from support.task_logs import LABELS, PREDICTIONS, START, random_events, shape

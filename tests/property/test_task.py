@@ -145,8 +145,8 @@ def reference(logs: dict[str, list[Read]]) -> Partition:  # noqa: C901  # the wh
             if near and aimed and same_shape(p.event.prediction, label.event.label):
                 taken.add(i)
                 answered.add(model)
-                completing = p if p.turn > label.turn else label
-                out.pairs.append(pair_of(p.event, label.event, completing.event.record_time, joined=True))
+                record_time = max(p.event.record_time, label.event.record_time)  # whichever is read first
+                out.pairs.append(pair_of(p.event, label.event, record_time, joined=True))
     return out
 
 

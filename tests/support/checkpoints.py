@@ -128,6 +128,7 @@ class MemoryStore:
     name: str = "memory"
     chunks: dict[ChunkKey, bytes] = field(default_factory=dict)
     manifests: dict[ManifestKey, bytes] = field(default_factory=dict)
+    partition: int = 0
 
     def open(self) -> None:
         pass
@@ -157,7 +158,7 @@ class MemoryStore:
             pass
 
     def restore(self, partition: int) -> Slices:
-        assert partition == 0
+        assert partition == self.partition
         yield
         return Found(self.chunks.get, dict(self.manifests), set(self.chunks))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 import urllib.request
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -109,4 +111,7 @@ def inside(patch: pytest.MonkeyPatch) -> Iterator[Callable[..., Inside]]:
     finally:
         for each in made:
             each.stop()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()  # kafka-python leaves sockets of connections that came to nothing
     assert all(each.code == 0 for each in made), "each has ended as it was asked to"

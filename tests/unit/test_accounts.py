@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 
 import pytest
 
@@ -10,7 +10,7 @@ from msemon.accounts import Accounts
 from msemon.core.process import Process
 from msemon.core.shape import Shape, Window
 from msemon.core.task import Outcome
-from msemon.events import Decoded, Reason
+from msemon.events import Decoded, Kind, Reason
 from msemon.export.pipeline import Pipeline
 from msemon.keeper import Found, Written
 from msemon.sources.base import TopicPartition
@@ -36,15 +36,15 @@ class Books:
 
     def value(self, name: str, **labels: str) -> float | None:
         found = self.pipeline.registry.get_sample_value(f"msemon_{name}", labels)
-        return None if found is None or found != found else found
+        return None if found is None or math.isnan(found) else found
 
     def refresh(self, lag: dict[TopicPartition, int] | None = None, wall_us: int = WALL) -> None:
         self.accounts.refresh(self.process, lag or {}, wall_us)
 
 
 @pytest.fixture
-def books() -> Iterator[Books]:
-    yield Books()
+def books() -> Books:
+    return Books()
 
 
 def processed(books: Books, count: int, first: int, at_ms: int, **outcome: object) -> None:
@@ -56,7 +56,7 @@ def processed(books: Books, count: int, first: int, at_ms: int, **outcome: objec
 def test_what_a_batch_was_and_did_is_counted(books):
     one = batch("labels", values=[b"x"] * 5, timestamps_ms=[1] * 5)
     found: Decoded = decoded()
-    found.kinds.update(label=3)
+    found.kinds[Kind.LABEL] = 3
     found.rejections += [(0, Reason.MALFORMED), (1, Reason.MALFORMED)]
     outcome = Outcome(
         matched=2, duplicate_predictions=1, duplicate_labels=4, conflicting_labels=3, expired_predictions=6,

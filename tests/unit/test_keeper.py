@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from msemon import keeper as keeping
+from msemon import keeper
+from msemon.core import keeping
+from msemon.core.snapshot import BadState
 from msemon.keeper import Found, Keeper
 from msemon.state import WriteFailed
 from support.owners import PATIENCE_S, TOPICS, FakeStore, Member
@@ -27,15 +29,18 @@ def one(store: FakeStore) -> Iterator[Member]:
     made.close()
 
 
-def always(_: object) -> bool:
+Usable = Callable[[Mapping[str, int]], bool]
+
+
+def always(_: Mapping[str, int]) -> bool:
     return True
 
 
-def restored(keeper: Keeper, partition: int = 0, usable: Callable[[object], bool] = always) -> Found:
+def restored(of: Keeper, partition: int = 0, usable: Usable = always) -> Found:
     """Restore to the end."""
-    keeper.begin(partition, usable)
+    of.begin(partition, usable)
     deadline = time.monotonic() + PATIENCE_S
-    while not (found := keeper.restored(0.05)):
+    while not (found := of.restored(0.05)):
         assert time.monotonic() < deadline
     (only,) = found
     return only
@@ -66,7 +71,7 @@ def test_an_empty_store_gives_no_task_and_no_reason(store):
 
 
 def test_a_store_that_is_away_is_asked_again_later(store, one, monkeypatch):
-    monkeypatch.setattr(keeping, "RETRY_S", 0.2)
+    monkeypatch.setattr(keeper, "RETRY_S", 0.2)
     store.unavailable = True
     other = again(one)
     other.begin(0, always)
@@ -75,7 +80,10 @@ def test_a_store_that_is_away_is_asked_again_later(store, one, monkeypatch):
     assert store.restores == before + 1, "not at once"
     store.unavailable = False
     found: list[Found] = []
-    wait_until(lambda: found.extend(other.restored(0.05)) or found, PATIENCE_S, "the restore")
+    deadline = time.monotonic() + PATIENCE_S
+    while not found:
+        assert time.monotonic() < deadline
+        found += other.restored(0.05)
     assert found[0].task is not None
     other.close(5.0)
 
@@ -93,15 +101,15 @@ def test_a_checkpoint_the_log_can_not_continue_is_passed_over(store, one):
 def test_pieces_that_contradict_each_other_are_refused_and_the_checkpoint_before_is_taken(store, one, monkeypatch):
     one.read_pairs(0, 3)
     one.checkpoint(0)
-    real, asked = keeping.keeping.restored, []
+    real, asked = keeping.restored, []
 
     def first_refused(*arguments):
         asked.append(arguments)
         if len(asked) == 1:
-            raise keeping.keeping.BadState("two series of one name")
+            raise BadState("two series of one name")
         return real(*arguments)
 
-    monkeypatch.setattr(keeping.keeping, "restored", first_refused)
+    monkeypatch.setattr(keeping, "restored", first_refused)
     other = again(one)
     found = restored(other)
     assert found.offsets == {"predictions": 70, "labels": 50}

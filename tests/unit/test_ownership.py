@@ -12,7 +12,8 @@ import pytest
 from msemon import keeper, ownership
 from msemon.sources.base import TopicPartition, Truncated
 from msemon.state import WriteFailed
-from support.owners import LABELS, PREDICTIONS, FakeSource, FakeStore, Member
+from support.owners import FakeSource, FakeStore, Member
+from support.task_logs import LABELS, PREDICTIONS
 
 Make = Callable[..., Member]
 
@@ -329,6 +330,7 @@ def test_f08_a_partition_lost_while_its_start_is_written_is_not_read(store, memb
     one.assign(0)
     one.until(lambda: store.attempts, "the first checkpoint to be written")
     one.lose(0)
+    assert one.ownership.settled
     one.assign(0)
     one.until(lambda: one.ownership._starting or 0 in one.process.tasks, "the second life")
     store.gate.set()

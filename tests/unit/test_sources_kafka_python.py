@@ -54,13 +54,15 @@ class FakeConsumer:
         self.config = {"session_timeout_ms": 45_000} | config
         self._subscription = SimpleNamespace(assignment={})
         self._coordinator = SimpleNamespace(
-            heartbeat=SimpleNamespace(last_receive=-math.inf),
+            heartbeat=SimpleNamespace(last_send=-math.inf, last_receive=-math.inf),
+            _generation=SimpleNamespace(generation_id=1, member_id="me"),
             _heartbeat_enabled=True,
             state=MemberState.STABLE,
             rejoining=False,
             need_rejoin=lambda: False,
         )
         self._fetcher = SimpleNamespace(PartitionRecords=None)
+        self._manager = SimpleNamespace()
         self.script: list[Callable[[], Any]] = []
         self.paused: set[Any] = set()
         self.highwaters: dict[Any, int] = {}
@@ -567,9 +569,60 @@ def test_nothing_is_committed_during_a_rebalance():
 
 
 def test_the_last_answered_heartbeat_is_a_sign_of_the_group():
+    """As of when it was sent: the answer may be read long after, by a process that stood still meanwhile."""
     source, client = owning(0)
-    client._coordinator.heartbeat.last_receive = time.monotonic() + 100
-    assert source.last_heard_s() == client._coordinator.heartbeat.last_receive
+    heartbeat = client._coordinator.heartbeat
+    heartbeat.last_send = time.monotonic() + 100
+    heartbeat.last_receive = heartbeat.last_send + 1000
+    assert source.last_heard_s() == heartbeat.last_send
+    source.poll(0)
+    before, heartbeat.last_send = heartbeat.last_send, heartbeat.last_receive + 1
+    assert source.last_heard_s() == before, "what is not answered yet says nothing"
+
+
+def test_a_commit_says_how_things_were_when_it_was_sent(monkeypatch):
+    source, client = owning(0)
+    source._heard_s = -math.inf
+    before = time.monotonic()
+    monkeypatch.setattr(client, "commit", lambda *_, **__: time.sleep(0.2))
+    assert source.commit({TopicPartition(A, 0): 5}, 1.0)
+    assert before <= source.last_heard_s() < before + 0.15
+
+
+def test_an_assignment_says_how_things_were_before_it_was_looked_for():
+    """A process that stood still may find one of long ago."""
+    source, client = owning(0)
+    source.poll(0)
+    source._heard_s = -math.inf
+    source._polled_s = 12.5
+    client.rebalance({tp(A, 0), tp(B, 0)})
+    source.poll(0)
+    assert source.last_heard_s() == 12.5
+
+
+@pytest.mark.parametrize(
+    ("number", "member", "kept"), [(1, "me", True), (2, "me", True), (3, "me", False), (2, "new", False)]
+)
+def test_partitions_that_were_anothers_for_a_generation_are_lost_before_they_come_back(number, member, kept):
+    """A member that is thrown out while it rejoins is told nothing but its new assignment."""
+    source, client = owning(0)
+    generation = client._coordinator._generation
+    generation.generation_id, generation.member_id = number, member
+    client.rebalance({tp(A, 0), tp(B, 0)})
+    polled = source.poll(0)
+    assert polled.assigned == {0}
+    assert polled.lost == (frozenset() if kept else {0})
+    assert client.paused == (set() if kept else {tp(A, 0), tp(B, 0)})
+
+
+def test_partitions_that_go_and_come_back_between_two_polls_were_anothers():
+    source, client = owning(0, 1)
+    client.rebalance({tp(A, 0), tp(B, 0)})
+    client.rebalance({tp(topic, p) for topic in (A, B) for p in (0, 1)})
+    polled = source.poll(0)
+    assert polled.assigned == {0, 1}
+    assert polled.revoked == {1}
+    assert client.paused == {tp(A, 1), tp(B, 1)}
 
 
 def test_without_the_private_heartbeat_commits_still_count():

@@ -1,4 +1,4 @@
-"""What a checkpoint writes and deletes, and what a restore takes. More under random histories: `property/test_state.py`."""
+"""What a checkpoint writes and deletes, and what a restore takes. Random histories are in `property/test_state.py`."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ def test_only_what_changed_is_written_again():
 def test_what_changes_each_time_is_kept_apart_from_what_stays():
     store, checkpointer = MemoryStore(), Checkpointer(0, "w")
     live: set[PieceName] = {("head",)}
+    write: Any = None
     for i in range(4):
         live.add(("stays", i))
         write = done(checkpointer, snapshot({("head",): piece(10, i), ("stays", i): piece(200, i)}, set(live)), store)
@@ -73,7 +74,7 @@ def test_a_piece_larger_than_a_chunk_shares_none_with_others():
 
 
 def test_chunks_are_made_one_at_a_time_and_free_what_they_took():
-    pieces = {("stays", i): Piece({"x": np.full(60_000, i, float)}, {}) for i in range(5)}
+    pieces: dict[PieceName, Piece] = {("stays", i): Piece({"x": np.full(60_000, i, float)}, {}) for i in range(5)}
     write = Checkpointer(0, "w").plan(snapshot(pieces))
     chunks = write.chunks()
     next(chunks)
@@ -211,6 +212,7 @@ def test_what_is_left_in_emptied_chunks_is_moved():
     assert wanted
     done(checkpointer, snapshot({name: pieces[name] for name in wanted}, set(pieces)), store)
     done(checkpointer, snapshot({}, set(pieces)), store)
+    assert checkpointer._durable is not None
     live = sum(place.length for places in checkpointer._durable.pieces.values() for place in places)
     assert sum(len(data) for data in store.chunks.values()) <= live / checkpoint.FULLNESS
     found = restored(store).restored

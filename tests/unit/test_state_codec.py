@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import struct
 
 import msgspec
@@ -68,7 +68,7 @@ def test_columns_that_do_not_lie_in_order_are_kept_by_value():
         (packed([["a", "|b1", [1]]], body=b"\x02"), Refusal.MALFORMED),
         (packed([["a", "|i1", [0]], ["a", "|i1", [0]]]), Refusal.MALFORMED),
         (packed([], body=b"x"), Refusal.TORN),
-        (packed([], {"at": datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)}), Refusal.MALFORMED),
+        (packed([], {"at": dt.datetime(2020, 1, 1, tzinfo=dt.UTC)}), Refusal.MALFORMED),
         (packed([], {"ext": msgspec.msgpack.Ext(5, b"x")}), Refusal.MALFORMED),
         (packed([], {1: 2}), Refusal.MALFORMED),
         (packed([], {"a": {1: 2}}), Refusal.MALFORMED),
@@ -92,7 +92,7 @@ def test_what_is_no_piece_is_refused_by_reason(data, reason):
         Piece({}, {"a": 2**64}),
         Piece({}, {"a": "\ud800"}),
         Piece({}, {1: 1}),  # type: ignore[dict-item]
-        Piece({}, {"a": datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)}),
+        Piece({}, {"a": dt.datetime(2020, 1, 1, tzinfo=dt.UTC)}),
     ],
 )
 def test_what_could_not_be_read_back_is_not_written(piece):

@@ -237,7 +237,7 @@ class Failing(sqlite3.Connection):
     at: str = ""
     error: Callable[[], Exception] = staticmethod(lambda: sqlite3.OperationalError("disk I/O error"))
 
-    def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:  # type: ignore[override]
+    def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
         if Failing.at and statement.startswith(Failing.at):
             raise Failing.error()
         return super().execute(statement, *parameters)
@@ -253,7 +253,7 @@ def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SqliteStore:
     return SqliteStore(tmp_path, connect)
 
 
-@pytest.mark.parametrize("at", ["PRAGMA journal_mode", "BEGIN", "INSERT INTO chunks", "INSERT INTO manifests", "COMMIT"])
+@pytest.mark.parametrize("at", ["PRAGMA journal", "BEGIN", "INSERT INTO chunks", "INSERT INTO manifests", "COMMIT"])
 def test_a_disk_that_fails_anywhere_fails_the_checkpoint_and_the_next_one_has_everything(failing, at):
     owner = Owner(failing)
     owner.checkpoint(30)
@@ -285,7 +285,7 @@ def test_a_full_disk_fails_the_checkpoint_and_room_mends_it(tmp_path):
     pages = [100]
 
     def connect(*args: Any, **options: Any) -> sqlite3.Connection:
-        db = sqlite3.connect(*args, **options)
+        db: sqlite3.Connection = sqlite3.connect(*args, **options)
         db.execute(f"PRAGMA max_page_count = {pages[0]}")
         return db
 
@@ -423,13 +423,13 @@ def test_the_lock_ends_with_its_process(tmp_path):
 def test_writing_and_restoring_may_go_on_in_different_threads(store):
     owner = Owner(store)
     owner.checkpoint(20)
-    problems: list[BaseException] = []
+    problems: list[WriteFailed] = []
 
     def write() -> None:
         try:
             for _ in range(20):
                 owner.checkpoint(5)
-        except BaseException as problem:
+        except WriteFailed as problem:
             problems.append(problem)
 
     thread = threading.Thread(target=write)
