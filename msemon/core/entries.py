@@ -50,9 +50,9 @@ class Block:
 class Entries:
     """Columns of entries; every column has one value a row.
 
-    digest, time, clock and record time (µs), value, width (0 for a number, else the outputs of a vector), ref (what the owner means by
-    it), order (place in the log; only where asked for) and state. `weight` comes into being with the first weight
-    that is not `plain_weight`, since most streams have none.
+    digest, time, clock and record time (µs), value, width (0 for a number, else the outputs of a vector), ref (what
+    the owner means by it), order (place in the log; only where asked for) and state. `weight` comes into being with
+    the first weight that is not `plain_weight`, since most streams have none.
     """
 
     def __init__(self, plain_weight: float, *, ordered: bool) -> None:

@@ -188,7 +188,11 @@ PER_MODEL: tuple[Family, ...] = (
         "Stream time: the largest pair time seen, in seconds since the epoch; the wall clock does not move it.",
         lambda view, _, __: view.stream_time,
     ),
-    _gauge("series", "Segment series with a place of their own, in the partition that holds the most.", lambda view, _, __: view.series),
+    _gauge(
+        "series",
+        "Segment series with a place of their own, in the partition that holds the most.",
+        lambda view, _, __: view.series,
+    ),
     _gauge("series_limit", "Most segment series that are held.", lambda view, _, __: view.series_limit),
     Family(
         "msemon_series_folded_total",

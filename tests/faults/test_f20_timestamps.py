@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from msemon.events import Kind, Reason
-from support.decoding import MAX_FUTURE_US, RECORD_MS, WALL_US, decode
+from support.decoding import RECORD_MS, WALL_US, decode
 
 DAY_US = 86_400_000_000
 EVENTS = [{"id": 1, "label": 1}, {"id": 1, "model": "m", "prediction": 1}, {"model": "m", "prediction": 1, "label": 1}]
