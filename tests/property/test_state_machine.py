@@ -275,10 +275,26 @@ class Owners(RuleBasedStateMachine):
         newest = max((e.record_time for topic, b, end in node.read for e in self.log[topic][b:end]), default=START)
         wall = newest + later * SECOND
         steady = replayed(self.log, node.read, self.observed)
+        assert entries_of(node.process) == entries_of(steady)
         assert_same(bare(steady, wall), bare(node.process, wall))
         if self.steps is SHORT:
             view = with_counters(bare(node.process, wall), steady.view(wall))
             Checked(view, [reference(reads(self.log, node.read))], self.observed, wall).check()
+
+
+def entries_of(process: Process) -> list[list[tuple[float, ...]]]:
+    """What the join holds, without what the next sweep may take: how far sweeps are is no state."""
+    task = process.tasks[0]
+    horizon = min(task.clocks.values())
+    patience = (process.shape.timeout_us, process.shape.memory_us, process.shape.memory_us)
+    found = []
+    for store, wait in zip(task.join.stores, patience, strict=True):
+        rows = store.live()
+        until = np.maximum(store.time[rows] + wait, store.clock[rows] + process.shape.memory_us)
+        rows = rows[until >= horizon]
+        columns = (store.state, store.time, store.clock, np.nan_to_num(store.value), store.width)
+        found.append(sorted(zip(*(column[rows].tolist() for column in columns), strict=True)))
+    return found
 
 
 class Quick(sqlite3.Connection):

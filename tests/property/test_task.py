@@ -35,12 +35,11 @@ from support.task_logs import (
 
 @dataclass(frozen=True)
 class Read:
-    """An event where it stands: `turn` is its place in the order in which everything was read."""
+    """An event where it stands in its log."""
 
     event: Event
     topic: str
     clock: int
-    turn: int
 
 
 MEASURES: dict[str, Callable[[Fraction], Fraction]] = {
@@ -292,7 +291,6 @@ def play(
     for p in range(len(logs)):
         process.start(p)
     left = [(p, topic) for p, log in enumerate(logs) for topic in log if log[topic]]
-    turn = 0
     while left:
         p, topic = random.choice(left)
         log, done = logs[p][topic], read[p][topic]
@@ -303,7 +301,7 @@ def play(
             {"conflicting": outcome.conflicting_labels, "pairs": outcome.pairs, "matched": outcome.matched}
         )
         for event in batch:
-            done.append(Read(event, topic, max(event.time, done[-1].clock if done else 0), turn := turn + 1))
+            done.append(Read(event, topic, max(event.time, done[-1].clock if done else 0)))
         if len(done) == len(log):
             left.remove((p, topic))
     parts = [reference(topics) for topics in read]
