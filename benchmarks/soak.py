@@ -227,6 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
     flat = last <= GROWTH * middle
     took = moments[-1].elapsed_s
     print(f"{moments[-1].events:,} events in {took:.0f} s: {moments[-1].events / took:,.0f} a second")
+    print(f"most entries waiting at once: {max(moment.waiting for moment in moments):,}")
     print(f"largest resident size by thirds: {first / MIB:.0f}, {middle / MIB:.0f}, {last / MIB:.0f} MiB: ", end="")
     print("flat" if flat else f"NOT FLAT: more than {GROWTH - 1:.0%} of growth from the middle to the last")
     print("counts and sums equal what was produced" if not wrong else "WRONG:\n" + "\n".join(wrong))

@@ -359,14 +359,14 @@ class KafkaPythonSource:
             if note.kind == "lost":
                 polled.lost |= before & {where.partition for where in note.partitions}
                 before -= polled.lost
-                self._owned -= polled.lost
+                self._owned -= {where.partition for where in note.partitions}
+                polled.assigned = None if polled.assigned is None else self._owned
                 self._assigned -= note.partitions
                 self._wanted -= note.partitions
             elif note.kind == "assigned":
                 self._assigned = note.partitions
                 self._owned = self._whole(note.partitions)
-                polled.revoked |= before - self._owned
-                before &= self._owned  # what a further assignment brings back has been another's
+                polled.revoked |= before - self._owned  # also of what a further assignment brings back
                 polled.assigned = self._owned
                 self._check_at_s = 0.0
                 # The group's answer was not there when the last poll began; when it came since, nobody knows.

@@ -615,6 +615,15 @@ def test_partitions_that_were_anothers_for_a_generation_are_lost_before_they_com
     assert client.paused == (set() if kept else {tp(A, 0), tp(B, 0)})
 
 
+def test_partitions_that_come_and_are_lost_between_two_polls_are_not_ours():
+    source, client = owning(0)
+    client.rebalance({tp(topic, p) for topic in (A, B) for p in (0, 1)})
+    client.lose_all()
+    polled = source.poll(0)
+    assert polled.lost == {0}
+    assert polled.assigned == frozenset()
+
+
 def test_partitions_that_go_and_come_back_between_two_polls_were_anothers():
     source, client = owning(0, 1)
     client.rebalance({tp(A, 0), tp(B, 0)})
