@@ -372,7 +372,8 @@ class KafkaPythonSource:
                 # The group's answer was not there when the last poll began; when it came since, nobody knows.
                 self._heard_s = max(self._heard_s, self._polled_s)
                 self._wanted = {where for where in self._wanted & self._assigned if where.partition in self._owned}
-                self._consumer.pause(*(self._assigned - self._wanted))
+                held = self._consumer.assignment()  # of which some may be lost again: the client raises for those
+                self._consumer.pause(*((self._assigned - self._wanted) & held))
 
     def _whole(self, assigned: Collection[KafkaTopicPartition]) -> frozenset[int]:
         """Partition numbers that are here of every topic. Others are not read: their events would find no partner."""

@@ -208,6 +208,28 @@ class Owners(RuleBasedStateMachine):
         node.checkpointer.failed(node.write)
         node.write = node.going = None
 
+    @rule(batches=st.integers(1, 3), steps=st.integers(0, 6))
+    def fail_once_and_then_succeed(self, batches, steps):
+        """What a failed checkpoint had is in the next one although nothing of it changes in between."""
+        node = self.rightful
+        self.whole_checkpoints(1)
+        self.read(0, batches)
+        self.plan(node)
+        assert node.write is not None
+        if node.going is None:
+            self.tear(node.write)
+        else:
+            for _ in zip(range(steps), node.going, strict=False):
+                pass
+        node.checkpointer.failed(node.write)
+        self.plan(node)
+        if node.going is not None:
+            finish_steps(node.going)
+        else:
+            assert self.transact(node)
+        self.told_durable(node)
+        self.look_at_what_a_new_owner_would_have(0)
+
     def tear(self, write: CheckpointWrite) -> None:
         """A transaction that ends amid the chunks."""
         assert isinstance(self.store, SqliteStore)
@@ -292,7 +314,7 @@ def entries_of(process: Process) -> list[list[tuple[float, ...]]]:
         rows = store.live()
         until = np.maximum(store.time[rows] + wait, store.clock[rows] + process.shape.memory_us)
         rows = rows[until >= horizon]
-        columns = (store.state, store.time, store.clock, np.nan_to_num(store.value), store.width)
+        columns = (store.state, store.time, store.clock, store.record, np.nan_to_num(store.value), store.width)
         found.append(sorted(zip(*(column[rows].tolist() for column in columns), strict=True)))
     return found
 
@@ -340,12 +362,10 @@ def replayed(log: dict[str, list[Event]], read: Batches, observed: bool) -> Proc
 
 def reads(log: dict[str, list[Event]], read: Batches) -> dict[str, list[Read]]:
     out: dict[str, list[Read]] = {topic: [] for topic in TOPICS}
-    turn = 0
     for topic, begin, end in read:
         done = out[topic]
         for event in log[topic][begin:end]:
-            turn += 1
-            done.append(Read(event, topic, max(event.time, done[-1].clock if done else 0), turn))
+            done.append(Read(event, topic, max(event.time, done[-1].clock if done else 0)))
     return out
 
 
