@@ -85,6 +85,7 @@ class Daemon:
     def __init__(self, log: Path, settings: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> None:
         self.log = log
         self._port: int | None = None
+        self._began = log.stat().st_size if log.exists() else 0  # what stands there is of an earlier life
         given = {"web.address": "127.0.0.1:0", "state.store": "none"} | dict(settings)
         flags = []
         for name, value in given.items():
@@ -100,7 +101,7 @@ class Daemon:
     def lines(self) -> list[dict[str, Any]]:
         """The log's entries so far."""
         found = []
-        for line in self.log.read_text(errors="replace").splitlines():
+        for line in self.log.read_bytes()[self._began :].decode(errors="replace").splitlines():
             try:
                 entry = json.loads(line)
             except ValueError:
