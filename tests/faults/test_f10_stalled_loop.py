@@ -42,7 +42,7 @@ def test_f10_a_loop_that_stands_still(kafka, tmp_path, monkeypatch):
         replicas.until(replicas.shared_out, 60, "b to read everything")
         wait_until(lambda: not a.status()["lease"], 30, "a's lease to end")
         assert not a.scrape().all("msemon_lifetime_pairs")
-        # one may have been handed to the writer's thread just before; the loop, which would hear of its end, stands still
+        # one may have been handed to the writer just before; the loop, which would hear of its end, stands still
         wait_until(lambda: len(a.store.written) == len(a.store.attempts), 10, "a's last write to end")
         attempts, written_at_drop = len(a.store.attempts), []
         drop = a.ownership.drop
