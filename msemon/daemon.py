@@ -322,6 +322,7 @@ class Daemon:
 
     def _take_in(self, polled: Polled, ownership: Ownership) -> None:
         now = time.monotonic()
+        self._in_step.polled(bool(polled.batches))
         for batch in polled.batches:
             if ownership.reads(batch.partition):
                 self._in_step.put(batch, now)

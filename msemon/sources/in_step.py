@@ -17,6 +17,12 @@ from msemon.sources.base import TopicPartition
 BUFFER_BYTES = 64 * 1024 * 1024
 SILENCE_S = 5.0
 
+CHANCES = 8
+"""How often every topic partition must have had its turn with the client before one that brought nothing is silent. A
+poll brings what one of them has: where all have a backlog, and working it off takes seconds, each must wait for the
+others, and is not silent for that.
+"""
+
 _NOTHING_KNOWN = 1
 """The lag of a topic partition whose end nobody has told yet: it may have something."""
 
@@ -25,7 +31,8 @@ _NOTHING_KNOWN = 1
 class _Queue:
     """What has come of one topic partition and not been taken."""
 
-    heard_s: float
+    heard_s: float  # when it last had something here
+    heard_poll: int
     batches: deque[Batch] = field(default_factory=deque)
     head: Decoded | None = None  # the first batch decoded, once somebody had to know its time
 
@@ -51,12 +58,17 @@ class InStep:
         self._queues: dict[int, dict[str, _Queue]] = {}  # partition → topic →, the next one to be served first
         self._bytes = dict.fromkeys(self._topics, 0)
         self._paused: set[TopicPartition] = set()
+        self._polls = 0
+
+    def polled(self, brought: bool) -> None:
+        """The source has been asked once more. Where it had nothing at all every topic partition has had its turn."""
+        self._polls += 1 if brought else self._size()
 
     def add(self, partitions: Iterable[int], now_s: float) -> None:
         """These partitions begin to be read; their topics count as heard now. Those already there are left alone."""
         for partition in partitions:
             if partition not in self._queues:
-                self._queues[partition] = {topic: _Queue(now_s) for topic in self._topics}
+                self._queues[partition] = {topic: _Queue(now_s, self._polls) for topic in self._topics}
 
     def drop(self, partitions: Iterable[int]) -> None:
         """Forget what these partitions have here."""
@@ -69,7 +81,7 @@ class InStep:
         """Take what the source has delivered. Raises KeyError for a partition that was not added."""
         queue = self._queues[batch.partition][batch.topic]
         queue.batches.append(batch)
-        queue.heard_s = now_s
+        queue.heard_s, queue.heard_poll = now_s, self._polls
         self._bytes[batch.topic] += batch.size
 
     def next(
@@ -79,14 +91,14 @@ class InStep:
 
         Within a partition that is the head with the smallest event time; a head without events passes at once. None of
         a partition is taken while one of its topics has nothing here and something to come (`lag`, where absent not
-        known): for `silence_s` since it last delivered, and where `at_limit` for as long as that is so.
-        Partitions take turns.
+        known): until the source has brought nothing of it for `silence_s` and in all of its `CHANCES`, and where
+        `at_limit` for as long as that is so. Partitions take turns.
         """
         for partition in list(self._queues):
             topic = self._turn(partition, now_s, lag, at_limit)
             if topic is not None:
                 self._queues[partition] = self._queues.pop(partition)  # to the back
-                return self._take(partition, topic)
+                return self._take(partition, topic, now_s)
         return None
 
     def to_pause(self) -> list[TopicPartition]:
@@ -128,9 +140,15 @@ class InStep:
             return without
         for topic, queue in queues.items():
             more = lag.get(TopicPartition(topic, partition), _NOTHING_KNOWN) > 0
-            if not queue.batches and more and (at_limit or now_s - queue.heard_s <= self._silence_s):
+            if not queue.batches and more and (at_limit or not self._silent(queue, now_s)):
                 return None
         return min(times, key=lambda topic: times[topic] or 0, default=None)
+
+    def _silent(self, queue: _Queue, now_s: float) -> bool:
+        return now_s - queue.heard_s > self._silence_s and self._polls - queue.heard_poll >= CHANCES * self._size()
+
+    def _size(self) -> int:
+        return len(self._queues) * len(self._topics)
 
     def _head_time(self, queue: _Queue) -> int | None:
         """Smallest event time of the first batch; None where it has no events."""
@@ -139,8 +157,9 @@ class InStep:
         events = (queue.head.predictions, queue.head.labels, queue.head.pairs)
         return min((int(each.times.min()) for each in events if len(each.times)), default=None)
 
-    def _take(self, partition: int, topic: str) -> tuple[Batch, Decoded]:
+    def _take(self, partition: int, topic: str, now_s: float) -> tuple[Batch, Decoded]:
         queue = self._queues[partition][topic]
+        queue.heard_s, queue.heard_poll = now_s, self._polls
         batch, head = queue.batches.popleft(), queue.head
         queue.head = None
         self._bytes[topic] -= batch.size

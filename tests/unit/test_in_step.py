@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from msemon.events import Batch, Decoded
 from msemon.sources.base import TopicPartition
-from msemon.sources.in_step import InStep
+from msemon.sources.in_step import CHANCES, InStep
 from support.batches import batch, decoded
 
 P0, L0 = TopicPartition("p", 0), TopicPartition("l", 0)
@@ -29,6 +29,12 @@ def make(partitions: int = 1, **limits: float) -> InStep:
     step = InStep(["p", "l"], by_value, **limits)  # type: ignore[arg-type]
     step.add(range(partitions), now_s=0.0)
     return step
+
+
+def nothing_comes(step: InStep) -> None:
+    """The source is asked again and again."""
+    for _ in range(CHANCES):
+        step.polled(brought=False)
 
 
 def taken(step: InStep, now_s: float = 0.0, lag: dict[TopicPartition, int] | None = None) -> list[bytes | None]:
@@ -108,17 +114,33 @@ def test_it_holds_no_other_partition_back():
 def test_a_topic_that_has_delivered_nothing_for_five_seconds_holds_nobody_back():
     step = make()
     step.put(times(10), 4.0)
+    nothing_comes(step)
     assert step.next(5.0, {L0: 1}) is None
     assert step.next(5.001, {L0: 1}) is not None
 
 
-def test_its_five_seconds_begin_anew_with_each_delivery():
+def test_a_topic_whose_turn_with_the_client_has_not_come_is_not_silent():
+    """Where every topic partition has a backlog a poll brings one of them only, and working it off takes seconds."""
+    step = make(2)
+    step.put(times(10), 0.0)
+    for turn in range(CHANCES * 4 - 1):
+        step.polled(brought=True)
+        assert step.next(10.0 + turn, {L0: 1}) is None
+    step.polled(brought=True)
+    assert step.next(100.0, {L0: 1}) is not None
+
+
+def test_its_five_seconds_begin_when_the_last_that_came_is_taken():
+    """What is still here is not waited for, however long ago it came."""
     step = make()
     step.put(times(1, topic="l"), 4.0)
     step.put(times(10), 4.0)
-    assert taken(step, 4.0, {L0: 1}) == [b"1"]
-    assert step.next(9.0, {L0: 1}) is None
-    assert step.next(9.001, {L0: 1}) is not None
+    nothing_comes(step)
+    assert taken(step, 14.0, {L0: 1}) == [b"1"]
+    assert step.next(19.001, {L0: 1}) is None
+    nothing_comes(step)
+    assert step.next(19.0, {L0: 1}) is None
+    assert step.next(19.001, {L0: 1}) is not None
 
 
 def test_at_the_limit_a_topic_with_lag_holds_the_others_back_however_silent_it_is():
@@ -207,8 +229,14 @@ def test_everything_put_in_comes_out_once_in_the_order_of_each_topic(events, buf
         step.to_pause()
         step.to_resume()
     out = []
-    while (turn := step.next(0.0, {})) or (turn := step.next(6.0, {})):
-        out.append(turn[0])
+    now_s = 0.0
+    while step.buffered_bytes("p") + step.buffered_bytes("l"):
+        turn = step.next(now_s, {})
+        if turn is None:
+            nothing_comes(step)
+            now_s += 6.0
+        else:
+            out.append(turn[0])
     assert sorted(each.offsets[0] for each in out) == list(range(len(events)))
     for where in {(each.topic, each.partition) for each in out}:
         offsets = [each.offsets[0] for each in out if (each.topic, each.partition) == where]
