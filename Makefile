@@ -1,6 +1,7 @@
 # Everything from a clone, with Python 3.11 or newer and make. The virtual environment is this Makefile's own.
 #   make PYTHON=python3.12 test      another interpreter
 #   make test ARGS="-k windows -x"   more arguments for what is run
+#   make test WORKERS=0              one test after the other, in one process
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,8 +11,9 @@ CHAOS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PROJECT := pyproject.toml constraints.txt
-# In this order: what is quick to run tells first.
-TESTS ?= msemon $(wildcard $(addprefix tests/,unit property docs integration faults))
+# What waits for brokers goes first: at the end the quick ones fill up. A file's tests stay in one process.
+TESTS ?= $(wildcard $(addprefix tests/,faults integration property unit docs)) msemon
+WORKERS ?= 3
 SCRIPTS := $(wildcard benchmarks/*.py)
 
 .DEFAULT_GOAL := help
@@ -24,7 +26,7 @@ demo: $(VENV)/.demo ## the whole product on this machine: broker, simulated mode
 	@$(BIN)/msemon demo $(ARGS)
 
 test: $(VENV)/.dev ## all tests; those that need more than Python are listed where they can't run
-	@$(BIN)/python -m pytest $(TESTS) $(ARGS) </dev/null
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS) $(ARGS) </dev/null
 
 test-deps: $(VENV)/.dev ## installs that rest where it may: Java, Maven, Prometheus (Debian), Apache Kafka (Maven)
 	@PYTHONPATH=tests $(BIN)/python -m support.install </dev/null

@@ -43,6 +43,7 @@ def files() -> list[Path]:
     """Every text file of the project."""
     inside = (path for name in TOP for path in (ROOT / name).rglob("*") if "__pycache__" not in path.parts)
     found = {path for path in (*ROOT.iterdir(), *(ROOT / name for name in TOP), *inside) if path.is_file()}
+    found.discard(ROOT / ".git")  # a file in a work tree beside the clone
     return sorted(path for path in found if b"\0" not in path.read_bytes()[:8000])
 
 

@@ -8,9 +8,11 @@ The fixtures (`kafka`, `tansu`, `broker`) stand in `support/broker_fixtures.py`,
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import importlib.util
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -30,6 +32,7 @@ from msemon.demo import child
 from support.waiting import wait_until
 
 KAFKA_DIRECTORY = Path(__file__).resolve().parents[1] / "kafka"
+PORTS = range(12_000, 32_000)
 START_S = 60.0
 FETCH_S = 600.0
 
@@ -145,9 +148,15 @@ class Broker:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on; all are held until all are known."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    """Ports of 127.0.0.1 that nobody listens on; all are held until all are known.
+
+    From below what systems hand out to outgoing connections: nobody takes one while its broker is down.
+    """
+    sockets: list[socket.socket] = []
     try:
+        while len(sockets) < count:
+            with contextlib.suppress(OSError):
+                sockets.append(socket.create_server(("127.0.0.1", secrets.choice(PORTS))))
         return [int(each.getsockname()[1]) for each in sockets]
     finally:
         for each in sockets:

@@ -20,6 +20,9 @@ import pytest
 
 PREFIX = "NOT RUN: "
 REQUIRE_ALL = "MSEMON_TEST_REQUIRE_ALL"
+SECTION = "not run"
+"""Title of the section of a report that holds the reason: what a report carries from one process to another."""
+
 GRACE_S = 30.0
 """How long after its timeout a test may still take to fail before the session is ended."""
 
@@ -38,25 +41,31 @@ class Report:
     def __init__(self, require_all: bool, stderr: int) -> None:
         self._require_all = require_all
         self._stderr = stderr  # the real one, kept before pytest captures it
-        self._not_run: list[tuple[str, str]] = []
+        self._not_run: dict[str, str] = {}  # by name; each worker collects, so a module may be told of several times
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Notes a skipped test; an expected failure is a result, and no skip."""
+    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Marks a skipped test; an expected failure is a result, and no skip."""
         report = yield
         if report.skipped and not hasattr(report, "wasxfail"):
-            self._note(report, item.nodeid)
+            self._mark(report)
         return report
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_make_collect_report(
-        self, collector: pytest.Collector
-    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-        """Notes a module that skipped itself while it was imported."""
+    def pytest_make_collect_report(self) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Marks a module that skipped itself while it was imported."""
         report = yield
         if report.skipped:
-            self._note(report, collector.nodeid)
+            self._mark(report)
         return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Notes what is marked, wherever it ran."""
+        self._note(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """The same for modules."""
+        self._note(report)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -74,19 +83,24 @@ class Report:
         if not self._not_run:
             return
         terminalreporter.section(f"{len(self._not_run)} not run")
-        for reason in dict.fromkeys(reason for _, reason in self._not_run):
+        for reason in sorted(set(self._not_run.values())):
             terminalreporter.write_line(f"{reason}:")
-            for name in [name for name, why in self._not_run if why == reason]:
+            for name in sorted(name for name, why in self._not_run.items() if why == reason):
                 terminalreporter.write_line(f"    {name}")
         if self._require_all:
             terminalreporter.write_line(f"{REQUIRE_ALL} is set: each of them counts as failed.")
 
-    def _note(self, report: pytest.TestReport | pytest.CollectReport, name: str) -> None:
+    def _mark(self, report: pytest.TestReport | pytest.CollectReport) -> None:
         reason = reason_of(report)
-        self._not_run.append((name, reason))
+        report.sections.append((SECTION, reason))
         if self._require_all:
             report.outcome = "failed"
             report.longrepr = f"did not run, and {REQUIRE_ALL} is set: {reason}"
+
+    def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        for title, reason in report.sections:
+            if title == SECTION:
+                self._not_run[report.nodeid] = reason
 
 
 def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:

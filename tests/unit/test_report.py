@@ -41,13 +41,13 @@ def test_stuck():
 """
 
 
-def session(directory: Path, source: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def session(directory: Path, source: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A pytest session of its own over one test module."""
     (directory / "conftest.py").write_text('pytest_plugins = ["support.report"]')
     (directory / "test_it.py").write_text(source)
     (directory / "pytest.ini").write_text("[pytest]\n")
     inherited = {name: value for name, value in os.environ.items() if name != REQUIRE_ALL}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_it.py"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments, "test_it.py"]
     return subprocess.run(
         command,
         cwd=directory,
@@ -65,15 +65,17 @@ def test_not_run_skips_the_test_with_its_reason() -> None:
         not_run("no broker")
 
 
-def test_the_end_names_what_did_not_run_and_why(tmp_path: Path) -> None:
-    done = session(tmp_path, LACKING)
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_the_end_names_what_did_not_run_and_why(tmp_path: Path, workers: str) -> None:
+    done = session(tmp_path, LACKING, "--numprocesses", workers)
     assert done.returncode == 0, done.stdout
     assert "no browser:\n    test_it.py::test_of_a_page\nno tool:\n    test_it.py::test_of_a_tool\n" in done.stdout
     assert "1 passed, 2 skipped, 1 xfailed" in done.stdout
 
 
-def test_with_everything_required_what_did_not_run_counts_as_failed(tmp_path: Path) -> None:
-    done = session(tmp_path, LACKING, **{REQUIRE_ALL: "1"})
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_with_everything_required_what_did_not_run_counts_as_failed(tmp_path: Path, workers: str) -> None:
+    done = session(tmp_path, LACKING, "--numprocesses", workers, **{REQUIRE_ALL: "1"})
     assert done.returncode == 1, done.stdout
     assert "    test_it.py::test_of_a_page\n" in done.stdout
     assert "1 failed, 1 passed, 1 xfailed, 1 error" in done.stdout
@@ -82,10 +84,11 @@ def test_with_everything_required_what_did_not_run_counts_as_failed(tmp_path: Pa
 def test_with_everything_required_a_module_that_leaves_itself_out_fails_too(tmp_path: Path) -> None:
     source = 'import pytest\npytest.importorskip("no_such_module")\ndef test_nothing(): pass\n'
     assert session(tmp_path, source).returncode == 5
-    done = session(tmp_path, source, **{REQUIRE_ALL: "1"})
-    assert done.returncode == 2, done.stdout
-    assert "test_it.py\n" in done.stdout
-    assert "no_such_module" in done.stdout
+    for workers, code in (("0", 2), ("2", 1)):  # with workers pytest calls it failed, not interrupted
+        done = session(tmp_path, source, "--numprocesses", workers, **{REQUIRE_ALL: "1"})
+        assert done.returncode == code, done.stdout
+        assert done.stdout.count("    test_it.py\n") == 1
+        assert "no_such_module" in done.stdout
 
 
 def test_a_session_in_which_everything_ran_says_nothing(tmp_path: Path) -> None:
