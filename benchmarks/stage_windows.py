@@ -12,6 +12,7 @@ from time import process_time
 import numpy as np
 
 from msemon.core.moments import Errors
+from msemon.core.rolling import Part, Rolling
 from msemon.core.shape import Window
 from msemon.core.windows import Sids, Windows, sums
 from msemon.events import Ints
@@ -73,8 +74,8 @@ def time_merged(series: int, rounds: int) -> tuple[float, float]:
     held = sum(block.data.nbytes + block.index.nbytes for block in windows.blocks())
     begun = process_time()
     for _ in range(rounds):
-        for r in range(len(WINDOWS)):
-            windows.merged(r, np.zeros(series, np.int64))
+        part = Part(np.arange(series), [{n: block.hold() for n, block in ring.items()} for ring in windows.rings])
+        Rolling(WINDOWS).merged([part], [np.zeros(series, np.int64)] * len(WINDOWS))
     return (process_time() - begun) / rounds, held / (series * 61 * len(WINDOWS))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
 
-from msemon.core.panes import Block, grouped, runs
+from msemon.core.panes import Block, Sheet, found, grouped, runs
 from msemon.core.shape import Window
 from msemon.events import Ints
 
@@ -49,14 +49,6 @@ class Coverage:
             block.data[kind, rows] += counts[begin:end]
             block.dirty = True
 
-    def merged(self, ring: int, oldest: Ints, newest: Ints) -> Ints:
-        """Counts (2, S): predictions and labelled of each sid in its panes oldest[sid] … newest[sid], both (S,)."""
-        out = np.zeros((len(Counted), oldest.size), np.int64)
-        for pane, block in self.rings[ring].items():
-            sids, rows = block.among(0, (oldest <= pane) & (pane <= newest))
-            out[:, sids] += block.data[:, rows].astype(np.int64)
-        return out
-
     def adopt(self, ring: int, pane: int, sids: Ints, data: npt.NDArray[np.float64]) -> None:
         """Put a restored pane in its ring: counts data (2, k), kept as they are, of distinct series sids (k,)."""
         if not sids.size:
@@ -76,3 +68,13 @@ class Coverage:
         for ring in self.rings:
             for block in ring.values():
                 block.clear(sids)
+
+
+def counted(panes: Mapping[int, Sheet], sids: Ints, oldest: Ints, newest: Ints) -> Ints:
+    """Counts (2, k): predictions and labelled of each of these series (k,) in its panes oldest … newest, (k,) both."""
+    out = np.zeros((len(Counted), sids.size), np.int64)
+    for number, sheet in panes.items():
+        rows = found(sheet.index, sids)
+        here = np.flatnonzero((rows > 0) & (oldest <= number) & (number <= newest))
+        out[:, here] += sheet.data[:, rows[here] - 1].astype(np.int64)
+    return out

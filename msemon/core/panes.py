@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,7 @@ from msemon.core.moments import Index
 from msemon.events import Floats, Ints
 
 _FIRST_ROWS = 4
+_STRETCH = 4  # rows are told apart by 2 ** this many where it is remembered when they changed
 
 
 def dense_length(needed: int, held: int) -> int:
@@ -54,13 +56,43 @@ def runs(values: Ints) -> list[tuple[int, int]]:
     return list(pairwise([0, *cuts, values.size]))
 
 
+def found(index: npt.NDArray[np.int32], sids: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """Row + 1 of each of these series (k,) by the index of a block, 0 where it has none. No sid is negative."""
+    if not sids.size or sids.max() < index.size:
+        return index.take(sids)
+    rows = np.zeros(sids.size, np.int32)
+    known = sids < index.size
+    rows[known] = index[sids[known]]
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A block as it stood at one moment; nothing writes to these arrays as long as the block is held (`Block.hold`)."""
+
+    index: npt.NDArray[np.int32]
+    data: Floats
+    used: int
+    stamps: Ints
+    version: int
+
+    def since(self, version: int) -> Ints:
+        """The series whose columns may have changed since this version: all that did, and some of their neighbours."""
+        if version >= self.version:
+            return np.zeros(0, np.int64)
+        held: Ints = np.flatnonzero(self.index)
+        changed: Ints = held[self.stamps[(self.index[held] - 1) >> _STRETCH] > version]
+        return changed
+
+
 class Block:
     """One pane's columns: float64 (fields, rows), a row for each series that has something in this pane.
 
-    The unit that is dropped, and that a checkpoint saves when `dirty`. An all-zero column is an empty one.
+    The unit that is dropped, and that a checkpoint saves when `dirty`. An all-zero column is an empty one. While
+    somebody holds a sheet of it, whoever writes first moves on to copies of the arrays and leaves the sheet its own.
     """
 
-    __slots__ = ("data", "dirty", "index", "used")
+    __slots__ = ("_holders", "_stamps", "data", "dirty", "index", "used", "version")
 
     def __init__(self, fields: int) -> None:
         # index[sid] is the row + 1 and 0 for none: untouched zero pages of a long index cost no memory.
@@ -68,6 +100,9 @@ class Block:
         self.data = np.zeros((fields, _FIRST_ROWS))
         self.used = 0
         self.dirty = False
+        self.version = 0  # goes up with every write
+        self._stamps = np.zeros(1, np.int64)  # by stretch of rows: the version of the last write to it
+        self._holders = 0
 
     @classmethod
     def of(cls, sids: Index, data: Floats) -> Block:
@@ -78,10 +113,15 @@ class Block:
         block.data = data
         block.used = sids.size
         block.dirty = True
+        block._stamp(np.arange(sids.size))
         return block
 
     def rows(self, sids: npt.NDArray[Any]) -> Index:
-        """Rows of these distinct series, made where there are none yet; `data` may be another array afterwards."""
+        """Rows to write to of these distinct series, made where there are none yet.
+
+        `data` may be another array afterwards.
+        """
+        self._own()
         longest = int(sids.max()) + 1
         if longest > self.index.size:
             self.index = _widened(self.index, dense_length(longest, self.index.size))
@@ -94,17 +134,23 @@ class Block:
             if self.used > self.data.shape[1]:
                 self.data = _widened(self.data, dense_length(self.used, self.data.shape[1]))
         out: Index = rows.astype(np.intp) - 1
+        self._stamp(out)
         return out
 
-    def among(self, begin: int, wanted: npt.NDArray[np.bool_]) -> tuple[Index, Index]:
-        """(places, rows) of the series held here with wanted[place], where the sid is begin + place, ascending."""
-        rows = self.index[begin : begin + wanted.size]
-        places = np.flatnonzero((rows > 0) & wanted[: rows.size])
-        return places, rows[places].astype(np.intp) - 1
+    def hold(self) -> Sheet:
+        """The block as it stands now, for reading on any thread until `let_go`."""
+        self._holders += 1
+        return Sheet(self.index, self.data, self.used, self._stamps, self.version)
+
+    def let_go(self, sheet: Sheet) -> None:
+        """Nobody reads this sheet any more. On the thread that writes, or with whatever keeps that from writing."""
+        if sheet.data is self.data:
+            self._holders -= 1
 
     def held(self) -> tuple[Index, Floats]:
         """(sids, columns) of all that is here, in order of sid: what a checkpoint saves."""
-        sids, rows = self.among(0, np.ones(self.index.size, np.bool_))
+        sids = np.flatnonzero(self.index)
+        rows = self.index[sids] - 1
         if (rows[1:] > rows[:-1]).all() and rows.size == self.used:
             return sids, self.data[:, : self.used].copy()  # several times as fast as taking one by one
         return sids, self.data.take(rows, axis=1)
@@ -112,10 +158,26 @@ class Block:
     def clear(self, sids: npt.NDArray[Any]) -> None:
         """Empty these series' columns; whoever gets the sid next gets the row with it."""
         rows = self.index[sids[sids < self.index.size]]
-        rows = rows[rows > 0]
+        rows = rows[rows > 0] - 1
         if rows.size:
-            self.data[:, rows - 1] = 0.0
+            self._own()
+            self.data[:, rows] = 0.0
+            self._stamp(rows)
             self.dirty = True
+
+    def _own(self) -> None:
+        """Before writing: whoever holds a sheet keeps these arrays, and we go on with copies."""
+        if self._holders:
+            self.index, self.data, self._stamps = self.index.copy(), self.data.copy(), self._stamps.copy()
+            self._holders = 0
+
+    def _stamp(self, rows: npt.NDArray[Any]) -> None:
+        """These rows are being written to."""
+        stretches = (self.data.shape[1] >> _STRETCH) + 1
+        if stretches > self._stamps.size:
+            self._stamps = _widened(self._stamps, stretches)
+        self.version += 1
+        self._stamps[rows >> _STRETCH] = self.version
 
 
 def _widened(array: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:

@@ -71,6 +71,7 @@ class Ledger:
 
     def __init__(self, total_series_limit: int) -> None:
         self.keys: list[SeriesKey | None] = []
+        self.version = 0  # goes up whenever a place changes hands
         self._limit = total_series_limit
         self._places: dict[SeriesKey, int] = {}
         self._free: list[int] = []
@@ -138,6 +139,7 @@ class Ledger:
             if key is None:
                 continue
             self.keys[place] = None
+            self.version += 1
             del self._places[key]
             self._free.append(place)
             self._segments -= bool(key.dimension and key.segment != OTHER)
@@ -158,6 +160,7 @@ class Ledger:
         if place == len(self.keys):
             self.keys.append(None)
         self.keys[place] = key
+        self.version += 1
         self._places[key] = place
         return place
 

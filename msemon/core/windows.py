@@ -1,7 +1,6 @@
 """The panes of one task: moments of the error by series and pane of event time, one ring of panes a window length.
 
-A window is a merge of panes and nothing is ever subtracted, so whatever leaves a window is gone without a trace.
-Panes are numbered time // pane_us; which of them a window covers is the caller's to say (`oldest`).
+Panes are numbered time // pane_us. `rolling` merges them into windows.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ NEVER = -(1 << 62)
 """Older than every pane."""
 
 _DENSE_CELLS = 1 << 40  # combined pane numbers above this are renumbered, so that they can't overflow
-_AT_ONCE = 1024  # series merged at a time, so that what is worked on stays in the cache
 
 Sids = npt.NDArray[np.int32]
 Ring = dict[int, Block]
@@ -87,19 +85,6 @@ class Windows:
             wider[: self._latest.size] = self._latest
             self._latest = wider
         np.maximum.at(self._latest, sids, panes)
-
-    def merged(self, ring: int, oldest: Ints) -> Floats:
-        """Moments (FIELDS, S): per series sid the merge of this ring's panes from oldest[sid] on, oldest (S,)."""
-        out = moments.empty(oldest.size)
-        # Oldest first, whatever order the panes came to be in: equal panes give equal bits.
-        blocks = sorted(self.rings[ring].items())
-        for begin in range(0, oldest.size, _AT_ONCE):
-            part = slice(begin, begin + _AT_ONCE)
-            some = moments.empty(oldest[part].size)
-            for pane, block in blocks:
-                _merge_block(some, block, begin, oldest[part] <= pane)
-            out[:, part] = some
-        return out
 
     def drop(self, oldest: Sequence[int]) -> None:
         """Forget in each ring r the panes below oldest[r]."""
@@ -196,15 +181,6 @@ def _merge_parts(parts: Sequence[_Part], source: Floats) -> None:
 
 def _side_by_side(columns: list[Floats]) -> Floats:
     return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
-
-
-def _merge_block(out: Floats, block: Block, begin: int, wanted: Mask) -> None:
-    """Merge a block's series begin, begin + 1, … into out (FIELDS, k), those with wanted (k,)."""
-    columns, rows = block.among(begin, wanted)
-    if columns.size == wanted.size:
-        out[:] = moments.merge(out, block.data.take(rows, axis=1))
-    elif columns.size:
-        moments.merge_at(out, columns, block.data.take(rows, axis=1))
 
 
 def sums(sids: Sids, errors: Errors) -> tuple[Sids, Floats]:

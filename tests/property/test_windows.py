@@ -15,6 +15,7 @@ from msemon.core.moments import Errors
 from msemon.core.shape import Window
 from msemon.core.windows import NEVER, Sids, Windows, sums
 from msemon.events import Floats, Ints
+from support.windows import covered, merged
 
 RINGS = (Window("a", 3, 4), Window("b", 10, 5), Window("c", 7, 20))  # no length a multiple of another
 LONGEST = 2
@@ -59,7 +60,7 @@ def test_windows_equal_one_pass(pairs: list[Pair], cuts: list[int], begins: list
         assert took.tolist() == want
     windows.drop(dropped)
     for r, ring in enumerate(RINGS):
-        m = windows.merged(r, np.array(begins, np.int64))
+        m = merged(windows, r, np.array(begins, np.int64))
         for sid in range(SERIES):
             floor = max(begins[sid], dropped[r])
             rows = [
@@ -147,7 +148,7 @@ def test_coverage_equals_a_count(events: list[tuple[int, int, int, list[int]]], 
         )
     oldest, newest = (np.array(column, np.int64) for column in zip(*spans, strict=True))
     for r, ring in enumerate(RINGS):
-        got = coverage.merged(r, oldest, newest)
+        got = covered(coverage, r, oldest, newest)
         for kind in (PREDICTIONS, LABELLED):
             for sid, (first, last) in enumerate(spans):
                 want = sum(

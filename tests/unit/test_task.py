@@ -16,6 +16,7 @@ from msemon.core.task import NEVER, Outcome, Task
 from msemon.core.view import SeriesKey
 from msemon.events import Key, Reason
 from support.events import SECOND, Event, decoded, labelled, paired, predicted
+from support.windows import merged
 
 START = 1_700_000_000 * SECOND
 DAY = 86_400 * SECOND
@@ -41,7 +42,7 @@ class Fed:
 
     def pairs(self, key: SeriesKey, ring: int = 1) -> float:
         now = self.task.now(0)[self.task.series.total_of]
-        return float(self.task.windows.merged(ring, self.task.oldest(ring, now))[moments.N, self.sid(key)])
+        return float(merged(self.task.windows, ring, self.task.oldest(ring, now))[moments.N, self.sid(key)])
 
 
 def at(seconds: float, error: float = 1.0, country: str = "NL", model: str = "m") -> Event:
@@ -129,8 +130,8 @@ def test_segments_and_other_add_up_to_the_total_however_small_the_limits():
 def parts_of_windows(task: Task) -> list[np.ndarray]:
     """Per ring n, Σw, Σw·q, Σw·|e| of each sid."""
     now = task.now(task.record_clock)[task.series.total_of]
-    merged = [task.windows.merged(ring, task.oldest(ring, now)) for ring in range(len(task.shape.windows))]
-    return [np.stack([m[moments.N], m[moments.W], m[moments.W] * m[moments.MEAN_Q]]) for m in merged]
+    of_rings = [merged(task.windows, ring, task.oldest(ring, now)) for ring in range(len(task.shape.windows))]
+    return [np.stack([m[moments.N], m[moments.W], m[moments.W] * m[moments.MEAN_Q]]) for m in of_rings]
 
 
 def assert_adds_up(task: Task, sids: np.ndarray, values: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from msemon.core.panes import Block, grouped
 from msemon.core.shape import Window
 from msemon.core.windows import NEVER, Windows, sums
 from msemon.events import Floats, Ints
+from support.windows import covered, merged
 
 SHAPE = (Window("short", 10, 6), Window("long", 40, 6))
 
@@ -34,7 +35,7 @@ def put(
 
 
 def window(windows: Windows, ring: int, oldest: list[int]) -> Floats:
-    return windows.merged(ring, np.array(oldest, np.int64))
+    return merged(windows, ring, np.array(oldest, np.int64))
 
 
 def ints(values: list[int]) -> Ints:
@@ -258,9 +259,9 @@ def test_coverage_counts_predictions_and_labels_apart() -> None:
     coverage.add(PREDICTIONS, small([0, 0, 1, -1]), ints([5, 15, 15, 15]), every)
     coverage.add(PREDICTIONS, small([0]), ints([25]), every[:1])
     coverage.add(LABELLED, small([0, 0]), ints([15, 15]), np.array([[1, 0], [2, 9]]))
-    assert coverage.merged(0, ints([0, 0, 0]), ints([9, 9, 9])).tolist() == [[3, 1, 0], [1, 0, 0]]
-    assert coverage.merged(0, ints([1, 2]), ints([1, 9])).tolist() == [[1, 0], [1, 0]]
-    assert coverage.merged(1, ints([0, 0]), ints([9, 9])).tolist() == [[3, 1], [1, 0]]
+    assert covered(coverage, 0, ints([0, 0, 0]), ints([9, 9, 9])).tolist() == [[3, 1, 0], [1, 0, 0]]
+    assert covered(coverage, 0, ints([1, 2]), ints([1, 9])).tolist() == [[1, 0], [1, 0]]
+    assert covered(coverage, 1, ints([0, 0]), ints([9, 9])).tolist() == [[3, 1], [1, 0]]
 
 
 def test_coverage_counts_many_series() -> None:
@@ -270,7 +271,7 @@ def test_coverage_counts_many_series() -> None:
         coverage.add(PREDICTIONS, batch, np.full(batch.size, 5), np.zeros((batch.size, 2), np.int64))
     want = [1] * 50
     want[7], want[3] = 3, 2
-    assert coverage.merged(0, ints([0] * 50), ints([0] * 50))[PREDICTIONS].tolist() == want
+    assert covered(coverage, 0, ints([0] * 50), ints([0] * 50))[PREDICTIONS].tolist() == want
 
 
 def test_coverage_drops_and_releases_like_windows() -> None:
@@ -280,7 +281,7 @@ def test_coverage_drops_and_releases_like_windows() -> None:
     coverage.drop([1, 0])
     assert [sorted(ring) for ring in coverage.rings] == [[4], [0, 1]]
     coverage.release(small([0]))
-    assert coverage.merged(1, ints([0, 0]), ints([9, 9])).tolist() == [[0, 2], [0, 0]]
+    assert covered(coverage, 1, ints([0, 0]), ints([9, 9])).tolist() == [[0, 2], [0, 0]]
 
 
 def test_growth_is_geometric() -> None:
