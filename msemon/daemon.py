@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from msemon import __version__
+from msemon import __version__, collector
 from msemon.accounts import Accounts
 from msemon.core.process import Process
 from msemon.core.shape import Shape
@@ -152,8 +152,9 @@ class Daemon:
             return 1
         log.info("serving", address=self._settings.web.address, port=self.server.port)
         watchdog = Watchdog(self._last_turn, self._overdue, stalled_s=self._stalled_s)
-        if self._install_signals:  # the process is ours to end
+        if self._install_signals:  # the process is ours: to end, and to set up
             watchdog.start()
+            collector.settle()
         try:
             return self._live()
         finally:

@@ -81,3 +81,33 @@ def test_a_row_that_is_not_there_is_an_error_and_no_endless_search():
     index = Index()
     with pytest.raises(KeyError):
         index.remove(np.ones((1, 2), np.uint64), np.array([0]))
+
+
+def test_buckets_that_run_over_are_searched_on_into_the_next_and_from_the_last_into_the_first():
+    last = np.uint64(0xFFFFFFFF)  # the home of all of these
+    column = np.array([[last, tag] for tag in range(40)], np.uint64)
+    index = Index()
+    index.insert(column, np.arange(40))
+    assert found(index, column, column) == {(row, row) for row in range(40)}
+    index.remove(column, np.arange(0, 40, 3))  # holes must not hide what lies behind them
+    left = [row for row in range(40) if row % 3]
+    assert found(index, column, column) == {(row, row) for row in left}
+    index.insert(column, np.arange(0, 40, 3))
+    assert found(index, column, column) == {(row, row) for row in range(40)}
+
+
+def test_digests_whose_tags_agree_are_told_apart():
+    column = np.array([[home, tag << 8] for home in range(3) for tag in range(200)], np.uint64)
+    index = Index()
+    index.insert(column, np.arange(len(column)))
+    assert found(index, column, column) == {(row, row) for row in range(len(column))}
+
+
+def test_rows_survive_a_rebuild_in_which_many_share_a_bucket():
+    rng = np.random.default_rng(4)
+    column = column_of(rng, 5_000)
+    column[:60, 0] = 5
+    index = Index()
+    for begin in range(0, 5_000, 250):
+        index.insert(column, np.arange(begin, begin + 250))
+    assert found(index, column, column) == {(row, row) for row in range(5_000)}
