@@ -15,7 +15,7 @@ import numpy.typing as npt
 from msemon.core import moments
 from msemon.core.drift import STAKES
 from msemon.core.moments import Errors, Index
-from msemon.core.panes import Block
+from msemon.core.panes import Block, found
 from msemon.events import Floats, Ints
 
 LEAST_PAIRS = 200
@@ -149,10 +149,8 @@ class Learner:
 
     def counted(self, sids: Ints) -> Ints:
         """Pairs (k,) that these series have been learnt from so far."""
-        places, rows = self.table.among(0, np.ones(self.table.index.size, np.bool_))
-        out = np.zeros(max(int(sids.max(initial=-1)) + 1, self.table.index.size), np.int64)
-        out[places] = self.table.data[moments.N, rows]
-        return out[sids]
+        rows = found(self.table.index, sids)
+        return np.where(rows > 0, self.table.data[moments.N, rows - 1], 0.0).astype(np.int64)
 
     def _bear(self, entries: Entries, rows: Index) -> None:
         """A series' birth is the time of its first pair in the log."""
