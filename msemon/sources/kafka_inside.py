@@ -16,6 +16,8 @@ from kafka.net.compat import KafkaNetClient
 from kafka.protocol.metadata import MetadataRequest
 from kafka.structs import MemberState
 
+from msemon.sources.kafka_access import Access
+
 # ruff: noqa: SLF001
 
 _AGAIN_S = 0.05
@@ -29,12 +31,14 @@ class Clients:
 
     def __init__(self, *, create_topics: bool = False) -> None:
         self.made: Any = None
+        self.access: Access | None = None
         self._create_topics = create_topics
 
     def __call__(self, **options: Any) -> Any:
         self.made = KafkaNetClient(**options)
         # kafka-python does not pass this option on, and would create the topics it is asked to wait for.
         self.made.cluster.config["allow_auto_create_topics"] = self._create_topics
+        self.access = Access(self.made._manager)
         return self.made
 
     def close(self) -> None:

@@ -30,6 +30,7 @@ from msemon.sources.base import (
     UnequalPartitions,
     Unreachable,
 )
+from msemon.sources.kafka_access import Access
 from msemon.sources.kafka_config import CONNECT_S, client_config, consumer_config, producer_config
 
 __all__ = ["KafkaPythonSource", "client_config", "consumer_config", "producer_config"]
@@ -59,7 +60,6 @@ _FATAL = (
     errors.InvalidGroupIdError,
     errors.InvalidSessionTimeoutError,
     errors.KafkaConfigurationError,
-    errors.SaslAuthenticationFailedError,
     errors.UnsupportedSaslMechanismError,
     errors.UnsupportedVersionError,
 )
@@ -131,6 +131,7 @@ class KafkaPythonSource:
         self._uneven_limit_s = uneven_s
         self._wall_s = wall_s
         self._consumer: Any = None
+        self._access: Access | None = None
         self._listener: _Listener | None = None
         self._unpacking: kafka_records.Unpacking | None = None
         self._owned: frozenset[int] = frozenset()
@@ -153,7 +154,7 @@ class KafkaPythonSource:
         except Exception as problem:
             clients.close()
             raise _refusal(problem, "connect to the cluster") from problem
-        self._consumer = consumer
+        self._consumer, self._access = consumer, clients.access
         self.session_timeout_s = consumer.config["session_timeout_ms"] / 1000  # old brokers have another default
         self._unpacking = kafka_records.install(consumer)
         try:
@@ -190,6 +191,8 @@ class KafkaPythonSource:
         began_s = time.monotonic()
         deadline_s = began_s + timeout_s
         records = self._fetch(timeout_s, polled)
+        if self._access is not None:
+            polled.errors += self._access.refusals()
         self._heard_s = self.last_heard_s()
         self._apply_notes(polled)
         self._polled_s = began_s
@@ -295,6 +298,7 @@ class KafkaPythonSource:
     def close(self, timeout_s: float) -> None:
         """See `Source`."""
         consumer, self._consumer = self._consumer, None
+        self._access = None
         self._listener = self._unpacking = None
         self._owned = self._assigned = frozenset()
         self._rebalancing = False

@@ -37,7 +37,6 @@ _NOT_ALLOWED = (
     errors.ClusterAuthorizationFailedError,
     errors.GroupAuthorizationFailedError,
     errors.PolicyViolationError,
-    errors.SaslAuthenticationFailedError,
     errors.TopicAuthorizationFailedError,
     errors.UnsupportedSaslMechanismError,
 )
