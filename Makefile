@@ -28,7 +28,7 @@ demo: $(VENV)/.demo ## the whole product on this machine: broker, simulated mode
 test: $(VENV)/.dev ## all tests; those that need more than Python are listed where they can't run
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS) $(ARGS) </dev/null
 
-test-deps: $(VENV)/.dev ## installs that rest where it may: Java, Maven, Prometheus (Debian), Apache Kafka (Maven)
+test-deps: $(VENV)/.dev ## installs that rest where it may: Java, Maven, Prometheus, Alertmanager (Debian), Apache Kafka (Maven)
 	@PYTHONPATH=tests $(BIN)/python -m support.install </dev/null
 
 check: $(VENV)/.dev ## lint, types, layers

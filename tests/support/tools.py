@@ -28,7 +28,9 @@ JAVA = Tool("java", ("-version",), "default-jdk-headless", oldest=17)
 MAVEN = Tool("mvn", ("-B", "--version"), "maven")
 PROMETHEUS = Tool("prometheus", ("--version",), "prometheus")
 PROMTOOL = Tool("promtool", ("--version",), "prometheus")
-TOOLS = (JAVA, MAVEN, PROMETHEUS, PROMTOOL)
+ALERTMANAGER = Tool("prometheus-alertmanager", ("--version",), "prometheus-alertmanager")  # as Debian calls it
+AMTOOL = Tool("amtool", ("--version",), "prometheus-alertmanager")
+TOOLS = (JAVA, MAVEN, PROMETHEUS, PROMTOOL, ALERTMANAGER, AMTOOL)
 
 
 def lack(tool: Tool) -> str | None:
