@@ -118,17 +118,20 @@ class Accounts:
         self._refresh_lag(lag, wall_us)
 
     def _refresh_lag(self, lag: Mapping[TopicPartition, int], wall_us: int) -> None:
-        behind, oldest = 0, wall_us
+        behind, oldest, known = 0, wall_us, True
         for where, progress in self._progress.items():
             if (ahead := lag.get(where)) is None:
+                known = False
                 continue
             records = ahead + progress.fetched - progress.done
             self._pipeline.consumer_lag.labels(where.topic, str(where.partition)).set(records)
             behind += records
             if records and progress.record_time_us:
                 oldest = min(oldest, progress.record_time_us)
-        self._pipeline.consumer_lag_sum.set(behind)
-        self._pipeline.consumer_lag_seconds.set(max(0.0, (wall_us - oldest) / 1e6) if behind else 0.0)
+        # A sum that leaves out what nobody has told yet would say 0 where there may be a backlog.
+        seconds = max(0.0, (wall_us - oldest) / 1e6) if behind else 0.0
+        self._pipeline.consumer_lag_sum.set(behind if known else math.nan)
+        self._pipeline.consumer_lag_seconds.set(seconds if known else math.nan)
 
     def _rejected(self, topic: str, rejections: list[tuple[int, Reason]]) -> None:
         for reason, count in Counter(reason for _, reason in rejections).items():

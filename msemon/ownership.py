@@ -208,7 +208,6 @@ class Ownership:
 
     def _restored(self, found: Found) -> None:
         partition = found.partition
-        self._restoring.discard(partition)
         declined, anyway = partition in self._declined, partition in self._anyway
         self._declined.discard(partition)
         self._anyway.discard(partition)
@@ -232,6 +231,7 @@ class Ownership:
             log.error("stored state refused", partition=partition, reason=rejection.reason, what=rejection.what)
         if found.task is None:
             self._unplaced.add(partition)
+            self._restoring.discard(partition)
             return
         for text in found.dropped:
             log.warning("stored state that the settings no longer fit", partition=partition, dropped=text)
@@ -243,6 +243,7 @@ class Ownership:
         self._born_with = min({self._born_with, found.task.born_with} - {0}, default=0)
         log.info("state restored", partition=partition, store=self._keeper.source, seconds=round(found.seconds, 3))
         self._read(partition, offsets)
+        self._restoring.discard(partition)  # last: readiness is asked for from other threads
 
     def _forget_remade(self, task: Task, now: Mapping[str, str]) -> list[str]:
         """Topics that are not those this task has read, but new ones of their names (ids `now`): they begin anew."""
@@ -300,12 +301,12 @@ class Ownership:
             task.topic_ids, task.born_with = dict(ids), self._born_with
             if partition < self._born_with or any(offsets.values()):
                 task.mark_incomplete()
-            self._unplaced.discard(partition)
             if self._keeper.keeps:
                 self._starting[partition] = _Start(offsets)
                 self._keeper.checkpoint(task)
             else:
                 self._read(partition, offsets)
+            self._unplaced.discard(partition)
 
     def _beginning(self, partition: int) -> dict[TopicPartition, int]:
         """Where a partition without state begins: by the settings; where it was read before, as far back as matters."""
@@ -372,8 +373,8 @@ class Ownership:
                 start.again_at = time.monotonic() + START_RETRY_S
                 return
             log.error("reading begins although where it begins could not be kept", partition=partition)
-        del self._starting[partition]
         self._read(partition, start.offsets)
+        del self._starting[partition]
 
     def _note(self, written: Written) -> None:
         """What a checkpoint's end means for what may be committed."""

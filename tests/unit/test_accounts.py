@@ -93,6 +93,17 @@ def test_lag_is_what_the_source_has_not_fetched_and_what_waits_here(books):
     assert books.value("consumer_lag_sum") == 10
 
 
+def test_while_the_lag_of_one_partition_is_not_known_there_is_no_sum(books):
+    books.accounts.started(HERE, 0)
+    books.accounts.started(THERE, 0)
+    books.refresh({HERE: 0})
+    assert books.value("consumer_lag", topic="predictions", partition="0") == 0
+    assert books.value("consumer_lag_sum") is None
+    assert books.value("consumer_lag_seconds") is None
+    books.refresh({HERE: 0, THERE: 0})
+    assert books.value("consumer_lag_sum") == books.value("consumer_lag_seconds") == 0
+
+
 def test_lag_in_seconds_is_from_the_furthest_behind_that_has_something_to_come(books):
     books.accounts.started(HERE, 0)
     processed(books, 1, 0, (WALL - 90 * SECOND) // 1000)

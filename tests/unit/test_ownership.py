@@ -75,6 +75,22 @@ def test_where_reading_begins_is_durable_before_the_first_event_is_read(store, m
     assert one.source.commits[-1] == where(0, 70, 50)
 
 
+@pytest.mark.parametrize("before", [False, True], ids=["anew", "restored"])
+def test_it_is_not_settled_at_any_moment_before_it_is_read(member, before, monkeypatch):
+    """Readiness is asked for from other threads, so also between two steps."""
+    if before:
+        member().own(0)
+    one = member(grown())
+    seen = []
+    for call in ("topic_ids", "start_offsets", "committed", "seek", "resume"):
+        real = getattr(one.source, call)
+        monkeypatch.setattr(one.source, call, lambda *a, real=real: (seen.append(one.ownership.settled), real(*a))[1])
+    one.own(0)
+    assert one.ownership.settled
+    assert len(seen) > 2
+    assert not any(seen)
+
+
 def test_a_crash_after_that_begins_at_the_same_place(store, member):
     member().own(0)
     later = member(grown()).own(0)
