@@ -81,10 +81,17 @@ def test_it_is_not_settled_at_any_moment_before_it_is_read(member, before, monke
     if before:
         member().own(0)
     one = member(grown())
-    seen = []
-    for call in ("topic_ids", "start_offsets", "committed", "seek", "resume"):
-        real = getattr(one.source, call)
-        monkeypatch.setattr(one.source, call, lambda *a, real=real: (seen.append(one.ownership.settled), real(*a))[1])
+    seen: list[bool] = []
+
+    def watched(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            seen.append(one.ownership.settled)
+            return real(*given)
+
+        return call
+
+    for name in ("topic_ids", "start_offsets", "committed", "seek", "resume"):
+        monkeypatch.setattr(one.source, name, watched(getattr(one.source, name)))
     one.own(0)
     assert one.ownership.settled
     assert len(seen) > 2
