@@ -62,13 +62,13 @@ def _moments(draw: st.DrawFn, k: int) -> Floats:
 @given(st.lists(finite))
 @example([1e6, -1e6, 1e16, 1e-4, 9.9e-5, 0.0, -0.0])
 def test_values_are_written_as_prometheus_client_does(values: list[float]) -> None:
-    assert texts(np.array(values, float)) == [go_text(value) for value in values]
+    assert texts(np.array(values, float)) == [go_text(value).encode() for value in values]
 
 
 @given(st.floats(1e5, 1e17), st.floats(1e-6, 1e-3))
 def test_values_near_the_changes_of_notation_too(large: float, small: float) -> None:
     for value in (large, -large, small, -small, math.floor(large)):
-        assert texts(np.array([value], float)) == [go_text(value)]
+        assert texts(np.array([value], float)) == [go_text(value).encode()]
 
 
 @given(views())

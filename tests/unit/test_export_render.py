@@ -32,7 +32,7 @@ def lines_of(exposition: bytes, name: str) -> list[str]:
     ],
 )
 def test_a_value_is_written_as_prometheus_client_does(value: float) -> None:
-    assert texts(np.array([value])) == [go_text(value)]
+    assert texts(np.array([value])) == [go_text(value).encode()]
 
 
 def test_no_values_are_no_texts() -> None:
@@ -111,11 +111,11 @@ def test_a_lone_surrogate_costs_its_own_text_and_not_the_scrape() -> None:
 def test_only_the_labels_of_the_last_view_are_kept() -> None:
     renderer = Renderer(select())
     b"".join(renderer.blocks(view_of({A: PAIRS, B: PAIRS}, {PART: PAIRS}), openmetrics=False))
-    kept = renderer._models[A]
+    kept = renderer._models._known[A]
     b"".join(renderer.blocks(view_of({A: PAIRS}), openmetrics=False))
-    assert set(renderer._models) == {A}
-    assert renderer._models[A] is kept
-    assert renderer._segments == {}
+    assert set(renderer._models._known) == {A}
+    assert renderer._models._known[A] is kept
+    assert renderer._segments._known == {}
 
 
 def test_a_series_keeps_its_own_values_when_others_come_and_go() -> None:
