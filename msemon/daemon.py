@@ -1,7 +1,8 @@
 """The daemon: start, turn, stop.
 
-One thread reads, joins and counts; the HTTP server's threads ask for a view under a lock that is held for the time of
-one batch. A turn polls the source, applies what the group decided, and works off what has come, topics in step.
+One thread reads, joins and counts. The HTTP server's threads make views of what they hold of one moment, and take the
+lock only to take hold of it. A turn polls the source, applies what the group decided, and works off what has come,
+topics in step.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ class Daemon:
         self._pipeline = Pipeline(settings.kafka.client, self._topics)
         self._accounts = Accounts(self._pipeline)
         self._in_step = InStep(self._topics, lambda batch: self._decoder.decode(batch, _wall_us()))
-        self._lock = threading.Lock()  # around the process's state: held for one batch, or one view
+        self._lock = threading.Lock()  # around the process's state: held for one batch, or to take hold of a moment
+        self._viewing = threading.Lock()  # around the making of a view
         self._process = Process(self._topics, shape_of(settings), lambda: secrets.token_bytes(16))
         self._dead_letters: DeadLetters | None = None
         if settings.kafka.dead_letter_topic is not None:
@@ -110,8 +112,20 @@ class Daemon:
 
     def view(self) -> View | None:
         """What is to be exported now. Without the group's lease the partitions may be another's: none of them."""
+        with self._viewing:
+            with self._lock:
+                held = self._process.hold(_wall_us(), owned=self._lease_holds())
+            try:
+                return held.view()
+            finally:
+                with self._lock:
+                    held.let_go()
+
+    def stands(self, view: View) -> bool:
+        """Whether nothing that this view shows has become another's since it was made."""
         with self._lock:
-            return self._process.view(_wall_us(), owned=self._lease_holds())
+            ours = view.partitions <= self._process.tasks.keys()
+        return ours and (self._lease_holds() or not view.partitions)
 
     def healthy(self) -> bool:
         return time.monotonic() - self._turned < self._stalled_s

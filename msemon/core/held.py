@@ -128,6 +128,7 @@ class Held:
             folded=self._folded,
             delays=delays,
             delay_sum=delay_sum,
+            partitions=frozenset(own.task.partition for own in self._own),
         )
 
     def _oldest(self) -> list[Ints]:

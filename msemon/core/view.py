@@ -53,3 +53,4 @@ class View:
     folded: Floats  # (models,) pairs that went to a folded series since the process began
     delays: Counts  # (models, len(DELAY_BOUNDS_S) + 1), per bucket, not cumulative
     delay_sum: Floats  # (models,) seconds
+    partitions: frozenset[int] = frozenset()  # whose state is shown

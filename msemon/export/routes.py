@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import zlib
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -24,6 +24,9 @@ OPENMETRICS_FORMAT = "application/openmetrics-text; version=1.0.0; charset=utf-8
 PATIENCE_S = 30.0
 """Longest wait for one's turn."""
 
+TRIES = 3
+"""Views made for one question, where each was void before it was answered."""
+
 DEFAULT_LIMIT, MOST_ROWS = 1_000, 10_000
 """Rows of one answer of /api/v1/series."""
 
@@ -39,11 +42,13 @@ _HEADERS = (
 
 _log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 
 class Site(Protocol):
     """What the daemon tells the server, asked from the server's threads.
 
-    `view` and `status` are asked by one thread at a time, `healthy` and `ready` by several: these two must not block.
+    `view` and `status` are asked by one thread at a time, the others by several: `healthy` and `ready` must not block.
     """
 
     @property
@@ -53,6 +58,10 @@ class Site(Protocol):
     def selection(self) -> Selection: ...
 
     def view(self) -> View | None: ...
+
+    def stands(self, view: View) -> bool:
+        """Whether this view may still be shown."""
+        ...
 
     def healthy(self) -> bool: ...
 
@@ -65,7 +74,7 @@ class Busy(Exception):
     """Too many wait already, or waiting took too long."""
 
 
-class Turns:
+class Turns(Generic[T]):
     """Makes one answer at a time, and gives it to all who asked for the same before its making began.
 
     So twenty scrapes at once cost two renderings and not twenty, and the loop that reads Kafka keeps its share of
@@ -79,9 +88,9 @@ class Turns:
         self._count = threading.Lock()
         self._inside = 0
         self._begun = 0
-        self._made: dict[Hashable, tuple[int, Response]] = {}
+        self._made: dict[Hashable, tuple[int, T]] = {}
 
-    def get(self, question: Hashable, make: Callable[[], Response]) -> Response:
+    def get(self, question: Hashable, make: Callable[[], T]) -> T:
         """The answer to a question. Raises Busy, and what `make` raises."""
         asked = self._begun
         with self._count:
@@ -96,16 +105,15 @@ class Turns:
                 if not self._inside:
                     self._made = {}  # nobody waits for it: let its memory go
 
-    def _in_turn(self, question: Hashable, make: Callable[[], Response], asked: int) -> Response:
+    def _in_turn(self, question: Hashable, make: Callable[[], T], asked: int) -> T:
         if not self._turn.acquire(timeout=self._patience_s):
             raise Busy
         try:
-            number, response = self._made.get(question, (0, None))
-            if response is None or number <= asked:
+            made = self._made.get(question)
+            if made is None or made[0] <= asked:
                 self._begun += 1
-                number, response = self._begun, make()
-                self._made[question] = number, response
-            return response
+                made = self._made[question] = self._begun, make()
+            return made[1]
         finally:
             self._turn.release()
 
@@ -135,7 +143,7 @@ class Routes:
 
     def __init__(self, site: Site, most: int) -> None:
         self._site = site
-        self._turns = Turns(most)
+        self._turns: Turns[tuple[View | None, Response]] = Turns(most)
         self._renderer = Renderer(site.selection)
         self._paths: dict[str, Callable[[Request], Response]] = {
             "/metrics": self._metrics,
@@ -164,14 +172,28 @@ class Routes:
             _log.exception("request failed", path=request.path)
             return Response(500, f"500 {type(error).__name__}\n".encode())
 
+    def _shown(self, question: Hashable, make: Callable[[View | None], Response]) -> Response:
+        """What is made of a view, for all who asked the same; a view that does not stand any more is shown to nobody,
+        however long its answer took to make or to be its asker's turn. Raises Busy.
+        """
+
+        def made() -> tuple[View | None, Response]:
+            view = self._site.view()
+            return view, make(view)
+
+        for _ in range(TRIES):
+            view, response = self._turns.get(question, made)
+            if view is None or self._site.stands(view):
+                return response
+        raise Busy
+
     def _metrics(self, request: Request) -> Response:
         openmetrics = wants_openmetrics(request.headers.get("accept", ""))
         gzip = accepts_gzip(request.headers.get("accept-encoding", ""))
-        return self._turns.get(("/metrics", openmetrics, gzip), lambda: self._exposition(openmetrics, gzip))
+        return self._shown(("/metrics", openmetrics, gzip), lambda view: self._exposition(view, openmetrics, gzip))
 
-    def _exposition(self, openmetrics: bool, gzip: bool) -> Response:
+    def _exposition(self, view: View | None, openmetrics: bool, gzip: bool) -> Response:
         def pieces() -> Iterable[bytes]:
-            view = self._site.view()
             if view is not None:
                 yield from self._renderer.blocks(view, openmetrics)
             yield written(self._site.registry, openmetrics)
@@ -182,10 +204,10 @@ class Routes:
         return Response(200, b"".join(pieces()), kind)
 
     def _index(self, _: Request) -> Response:
-        return self._turns.get("/", lambda: Response(200, index(self._site.view()), "text/html; charset=utf-8"))
+        return self._shown("/", lambda view: Response(200, index(view), "text/html; charset=utf-8"))
 
     def _status(self, _: Request) -> Response:
-        return self._turns.get("/api/v1/status", lambda: _json(_encoded(self._site.status())))
+        return self._turns.get("/api/v1/status", lambda: (None, _json(_encoded(self._site.status()))))[1]
 
     def _series(self, request: Request) -> Response:
         model = request.query.get("model")
@@ -196,7 +218,7 @@ class Routes:
             return Response(400, b"400 limit and offset are whole numbers from 0\n")
         limit = min(limit, MOST_ROWS)
         question = ("/api/v1/series", model, offset, limit)
-        return self._turns.get(question, lambda: _json(series_json(self._site.view(), model, offset, limit)))
+        return self._shown(question, lambda view: _json(series_json(view, model, offset, limit)))
 
 
 def dressed(response: Response) -> Response:

@@ -34,6 +34,7 @@ class FakeSite:
     state: dict[str, Any] = field(default_factory=dict)
     gate: threading.Event = field(default_factory=threading.Event)
     views: int = 0
+    void: list[View] = field(default_factory=list)  # each is found not to stand once
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -44,6 +45,9 @@ class FakeSite:
         if isinstance(self.shown, Exception):
             raise self.shown
         return self.shown
+
+    def stands(self, view: View) -> bool:
+        return not self.void or self.void.pop(0) is not view
 
     def healthy(self) -> bool:
         return self.well

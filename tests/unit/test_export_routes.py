@@ -15,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
+from msemon.core.view import View
 from msemon.export.routes import Busy, Routes, Turns
 from msemon.export.wire import Request, Response
 from support.sites import FakeSite, until
@@ -73,6 +74,18 @@ def test_a_view_that_fails_is_one_line_of_500_and_the_next_scrape_works(site: Fa
         assert [(line["event"], line["path"]) for line in logged] == [("request failed", path)]
     site.shown = good
     assert get(routes, "/metrics").status == 200
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/", "/api/v1/series"])
+def test_what_was_made_of_a_view_that_no_longer_stands_is_made_again(site: FakeSite, routes: Routes, path: str) -> None:
+    assert isinstance(site.shown, View)
+    site.void = [site.shown] * 2
+    assert get(routes, path).status == 200
+    assert site.views == 3
+    site.void = [site.shown] * 9
+    response = get(routes, path)
+    assert response.status == 503, "rather than to go on for ever"
+    assert ("Retry-After", "1") in response.headers
 
 
 @pytest.mark.parametrize("path", ["/-/healthy", "/healthz"])
@@ -155,7 +168,7 @@ class Kitchen:
     """Makes numbered answers, each when it is let."""
 
     def __init__(self) -> None:
-        self.turns = Turns(most=10, patience_s=10)
+        self.turns: Turns[Response] = Turns(most=10, patience_s=10)
         self.made = 0
         self.let = threading.Semaphore(0)
 
@@ -196,7 +209,7 @@ def test_different_questions_have_different_answers() -> None:
 
 
 def test_a_failed_making_is_the_failure_of_its_asker_alone() -> None:
-    turns = Turns(most=1)
+    turns: Turns[Response] = Turns(most=1)
 
     def fails() -> Response:
         raise ValueError("x")
@@ -209,7 +222,7 @@ def test_a_failed_making_is_the_failure_of_its_asker_alone() -> None:
 
 
 def test_patience_has_an_end() -> None:
-    turns = Turns(most=2, patience_s=0.05)
+    turns: Turns[Response] = Turns(most=2, patience_s=0.05)
     release = threading.Event()
 
     def slow() -> Response:
