@@ -21,6 +21,7 @@ from msemon.export.families import Family, Selection
 _AT_ONCE = 4096  # samples: no single call then holds the interpreter for more than a fraction of a millisecond
 _GO_EXPONENT = 1e6  # from here Go writes an exponent, Python only
 _PYTHON_EXPONENT = 1e16  # from here
+_EXPONENTS = [b"e+%02d" % (digits - 1) for digits in range(18)]  # by digits before the point
 _PYTHON_SMALL = 1e-4  # and below here (exactly: digits and exponent agree between repr and msgspec in between)
 
 
@@ -39,10 +40,9 @@ def texts(values: Floats) -> list[bytes]:
 
 
 def _with_exponent(decimal: bytes) -> bytes:
-    whole, _, fraction = decimal.partition(b".")
-    digits = (whole + fraction).rstrip(b"0")
-    point = b"." if len(digits) > 1 else b""
-    return b"%b%b%be+%02d" % (digits[:1], point, digits[1:], len(whole) - 1)
+    dot = decimal.index(b".")
+    mantissa = (decimal[:1] + b"." + decimal[1:dot] + decimal[dot + 1 :]).rstrip(b"0.")
+    return mantissa + _EXPONENTS[dot]
 
 
 def escaped(text: str) -> str:
