@@ -12,9 +12,12 @@ from msemon.core.task import NEVER, Outcome
 from msemon.events import Batch, Decoded, Reason
 from msemon.export.pipeline import Pipeline
 from msemon.keeper import Found, Written
-from msemon.sources.base import TopicPartition
+from msemon.sources.base import ErrorKind, TopicPartition, Trouble
 
 _MILLISECOND_US = 1_000
+
+SAY_AGAIN_S = 60.0
+"""How long the same trouble is not said again: a right that is missing is missed at every poll."""
 
 
 @dataclass(slots=True)
@@ -34,6 +37,18 @@ class Accounts:
         self._progress: dict[TopicPartition, _Progress] = {}
         self._durable_us: dict[int, int] = {}  # by partition: when its last checkpoint became durable
         self._newest_prediction = self._newest_label = NEVER
+        self._said: Trouble | None = None
+        self._said_s = 0.0
+        for kind in ErrorKind:
+            pipeline.kafka_errors.labels(kind)
+
+    def troubled(self, trouble: Trouble, now_s: float) -> bool:
+        """Something went wrong with the cluster; whether it should be said, or has just been."""
+        self._pipeline.kafka_errors.labels(trouble.kind).inc()
+        if trouble == self._said and now_s < self._said_s + SAY_AGAIN_S:
+            return False
+        self._said, self._said_s = trouble, now_s
+        return True
 
     def started(self, where: TopicPartition, offset: int) -> None:
         """Reading of a topic partition begins at this offset."""

@@ -72,7 +72,7 @@ def run(settings: Settings, out: TextIO | None = None) -> int:
 @contextlib.contextmanager
 def _connected(settings: Settings) -> Iterator[Any]:
     """A consumer that belongs to no group. Raises KafkaError or OSError where there is no way in."""
-    clients = Clients()
+    clients = Clients(settings)
     options = consumer_config(settings, CONNECT_S) | {
         "group_id": None,
         "group_instance_id": None,

@@ -36,7 +36,7 @@ from msemon.reaching import Renewal, apart
 from msemon.settings import Settings
 from msemon.settings.values import Duration
 from msemon.sources import retention
-from msemon.sources.base import Fatal, Polled, Source, UnequalPartitions, Unreachable
+from msemon.sources.base import ErrorKind, Fatal, Polled, Source, Trouble, UnequalPartitions, Unreachable
 from msemon.sources.in_step import InStep
 from msemon.sources.kafka_python import KafkaPythonSource
 from msemon.state import Unavailable, Unusable, open_store
@@ -230,7 +230,10 @@ class Daemon:
             try:
                 missing = attempt.result()
             except (Unreachable, Unavailable) as error:
-                log.warning("no broker answers", error=str(error), retry_seconds=retry)
+                kind = error.kind if isinstance(error, Unreachable) else ErrorKind.OTHER
+                self._accounts.troubled(Trouble(kind, str(error)), time.monotonic())
+                event = "not let in" if kind == ErrorKind.AUTHENTICATION else "no broker answers"
+                log.warning(event, error=str(error), kind=kind, retry_seconds=retry)
                 self._stopping.wait(retry)
                 retry = min(2 * retry, RETRY_S[1])
                 continue
@@ -355,12 +358,16 @@ class Daemon:
             self._pipeline.offset_gap_records.labels(skip.where.topic, str(skip.where.partition)).inc(skip.records)
             ownership.incomplete(skip.where.partition)
             log.error("unreadable records passed over", **skip._asdict())
-        for error in polled.errors:
-            log.warning("kafka", error=error)
+        self._complain(polled.errors, now)
         if pause := self._in_step.to_pause():
             self._source.pause(pause)
         if resume := self._in_step.to_resume():
             self._source.resume(resume)
+
+    def _complain(self, troubles: list[Trouble], now_s: float) -> None:
+        for trouble in troubles:
+            if self._accounts.troubled(trouble, now_s):
+                log.warning("kafka", error=trouble.text, kind=trouble.kind)
 
     def _apply(self, batch: Batch, decoded: Decoded) -> None:
         with self._lock:

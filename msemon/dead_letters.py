@@ -61,6 +61,7 @@ class DeadLetters:
         if settings.kafka.dead_letter_topic is None:
             raise ValueError("kafka.dead_letter_topic is not set")
         self._topic = settings.kafka.dead_letter_topic
+        self._settings = settings
         self._config = _OPTIONS | producer_config(settings)
         self._on_failure = on_failure
         self._limit = buffer_bytes
@@ -127,7 +128,7 @@ class DeadLetters:
     def _connected(self) -> Any:
         """A producer, however long it takes; None where the end came first."""
         while True:
-            clients = Clients(create_topics=True)  # as brokers allow it
+            clients = Clients(self._settings, create_topics=True)  # as brokers allow it
             try:
                 return self._make_producer(**self._config, kafka_client=clients)
             except Exception as problem:  # noqa: BLE001 (whatever it is, letters are not worth the daemon)

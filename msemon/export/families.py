@@ -239,6 +239,8 @@ OWN: tuple[Family, ...] = (
     _own("gauge", "restore_duration_seconds", "Seconds that the last restore took."),
     _own("gauge", "partitions", "Partitions of the topic.", "topic"),
     _own("gauge", "partitions_assigned", "Partition numbers that this process owns."),
+    _own("counter", "kafka_errors_total", "Requests and connections that failed, by what the cluster would not do.",
+         "kind"),
     _own("counter", "rebalances_total", "Changes of this process's partitions."),
     _own("info", "build_info", "Versions of msemon, Python and the Kafka client.", "version", "python", "kafka_client"),
 )  # fmt: skip

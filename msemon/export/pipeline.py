@@ -88,6 +88,7 @@ class Pipeline:
         self.partitions = self._gauge("partitions")
         self.partitions_assigned = self._gauge("partitions_assigned")
         self.rebalances = self._counter("rebalances_total")
+        self.kafka_errors = self._counter("kafka_errors_total")
 
     def _state(self) -> None:
         self.state_incomplete = self._gauge("state_incomplete")

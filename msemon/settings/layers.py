@@ -11,7 +11,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -36,10 +36,11 @@ _SERVICE_LINK = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A value as it was given, and the rest of "from ..."."""
+    """A value as it was given, the rest of "from ...", and the file that holds it alone, where one does."""
 
     value: Any
     origin: str
+    file: Path | None = None
 
 
 @dataclass(slots=True)
@@ -208,6 +209,8 @@ def from_secrets(directory: Path, named_by: str | None) -> Layer:
         except (OSError, UnicodeDecodeError) as error:
             why = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
             layer.mistakes.append(f"{names[name].name}: the file {path.name} can't be read: {why} (from {origin})")
+        if names[name].name in layer.given:
+            layer.given[names[name].name] = replace(layer.given[names[name].name], file=path)
     return layer
 
 

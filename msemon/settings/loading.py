@@ -86,7 +86,8 @@ def load(
         raise SettingsError(found)
     origins = {key: value.origin for key, value in given.items()}
     warnings = [line for layer in layers for line in layer.warnings]
-    return settings.came_from(origins, warnings + _without_effect(settings, origins))
+    files = {key: value.file for key, value in given.items() if value.file is not None}
+    return settings.came_from(origins, warnings + _without_effect(settings, origins), files)
 
 
 def _named(option: Path | str | None, flag: str, environ: Mapping[str, str]) -> tuple[Path | None, str]:

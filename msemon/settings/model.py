@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -339,6 +340,7 @@ class Settings(BaseSettings):
 
     _warnings: list[str] = PrivateAttr(default_factory=list)
     _origins: Mapping[str, str] = PrivateAttr(default_factory=dict)
+    _files: Mapping[str, Path] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def settings_customise_sources(
@@ -363,9 +365,10 @@ class Settings(BaseSettings):
         distinct([",".join(sorted(keys)) for keys in segments], "dimension")
         return segments
 
-    def came_from(self, origins: Mapping[str, str], warnings: list[str]) -> Settings:
+    def came_from(self, origins: Mapping[str, str], warnings: list[str], files: Mapping[str, Path]) -> Settings:
         """Itself, with where its values came from and what to warn of."""
         self._origins = origins
+        self._files = files
         self._warnings = warnings
         return self
 
@@ -378,3 +381,8 @@ class Settings(BaseSettings):
     def origins(self) -> Mapping[str, str]:
         """Where each setting that is not a default came from: `{"join.timeout": "msemon.toml"}`."""
         return self._origins
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """Files of the secrets directory whose values are in force: `{"kafka.sasl_password": Path(…)}`."""
+        return self._files

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from msemon.events import Batch
@@ -21,8 +22,27 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
+class ErrorKind(StrEnum):
+    """What the cluster would not do."""
+
+    AUTHENTICATION = "authentication"  # know us, or we it: a password, a certificate, an authority
+    AUTHORIZATION = "authorization"  # allow it: a right on a topic or the group is missing
+    OTHER = "other"
+
+
+class Trouble(NamedTuple):
+    """Something that went wrong, in words."""
+
+    kind: ErrorKind
+    text: str
+
+
 class Unreachable(Exception):
-    """No broker answered in time, or none that may be asked: worth trying again later."""
+    """No broker answered in time, or none that let us in: worth trying again later."""
+
+    def __init__(self, text: str, kind: ErrorKind = ErrorKind.OTHER) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 class UnequalPartitions(Exception):
@@ -98,7 +118,7 @@ class Polled:
     truncated: list[Truncated] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
 
-    errors: list[str] = field(default_factory=list)
+    errors: list[Trouble] = field(default_factory=list)
     """Troubles the client will try to get over by itself, for the log."""
 
 

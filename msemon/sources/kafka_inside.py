@@ -16,7 +16,9 @@ from kafka.net.compat import KafkaNetClient
 from kafka.protocol.metadata import MetadataRequest
 from kafka.structs import MemberState
 
+from msemon.settings import Settings
 from msemon.sources.kafka_access import Access
+from msemon.sources.login import Login
 
 # ruff: noqa: SLF001
 
@@ -29,16 +31,17 @@ class Clients:
     Where the consumer's constructor fails it leaves its network thread running for ever and gives nobody a handle.
     """
 
-    def __init__(self, *, create_topics: bool = False) -> None:
+    def __init__(self, settings: Settings, *, create_topics: bool = False) -> None:
         self.made: Any = None
         self.access: Access | None = None
+        self._settings = settings
         self._create_topics = create_topics
 
     def __call__(self, **options: Any) -> Any:
         self.made = KafkaNetClient(**options)
         # kafka-python does not pass this option on, and would create the topics it is asked to wait for.
         self.made.cluster.config["allow_auto_create_topics"] = self._create_topics
-        self.access = Access(self.made._manager)
+        self.access = Access(self.made._manager, Login(self._settings))
         return self.made
 
     def close(self) -> None:

@@ -21,16 +21,18 @@ from msemon.settings import Settings
 from msemon.settings.values import Start
 from msemon.sources import kafka_inside, kafka_records
 from msemon.sources.base import (
+    ErrorKind,
     Fatal,
     Gap,
     Polled,
     Skipped,
     TopicPartition,
+    Trouble,
     Truncated,
     UnequalPartitions,
     Unreachable,
 )
-from msemon.sources.kafka_access import Access
+from msemon.sources.kafka_access import Access, kind_of, trouble
 from msemon.sources.kafka_config import CONNECT_S, client_config, consumer_config, producer_config
 
 __all__ = ["KafkaPythonSource", "client_config", "consumer_config", "producer_config"]
@@ -124,6 +126,7 @@ class KafkaPythonSource:
         wall_s: Callable[[], float] = time.time,
     ) -> None:
         self._topics = tuple(settings.kafka.topics)
+        self._settings = settings
         self._group = settings.kafka.group_id
         self._config = consumer_config(settings, connect_s)
         self.session_timeout_s: float = self._config.get("session_timeout_ms", 45_000) / 1000
@@ -132,6 +135,7 @@ class KafkaPythonSource:
         self._wall_s = wall_s
         self._consumer: Any = None
         self._access: Access | None = None
+        self._troubles: list[Trouble] = []  # of commits, told with the next poll
         self._listener: _Listener | None = None
         self._unpacking: kafka_records.Unpacking | None = None
         self._owned: frozenset[int] = frozenset()
@@ -148,7 +152,7 @@ class KafkaPythonSource:
     def connect(self) -> None:
         """See `Source`."""
         self.close(self._ask_s)
-        clients = kafka_inside.Clients()
+        clients = kafka_inside.Clients(self._settings)
         try:
             consumer = KafkaConsumer(**self._config, kafka_client=clients)
         except Exception as problem:
@@ -191,6 +195,8 @@ class KafkaPythonSource:
         began_s = time.monotonic()
         deadline_s = began_s + timeout_s
         records = self._fetch(timeout_s, polled)
+        polled.errors += self._troubles
+        self._troubles = []
         if self._access is not None:
             polled.errors += self._access.refusals()
         self._heard_s = self.last_heard_s()
@@ -283,6 +289,7 @@ class KafkaPythonSource:
             raise _refusal(problem, "commit") from problem
         except errors.KafkaError as problem:
             log.warning("offsets not committed", reason=str(problem))
+            self._troubles.append(trouble(problem))
             return False
         self._heard_s = max(self._heard_s, asked_s)  # the answer may have come long before it was read
         return True
@@ -341,7 +348,7 @@ class KafkaPythonSource:
                 self._cut_back(where, None if divergent is None else divergent.offset, polled)
         except errors.KafkaError as problem:
             if not self._step_over_stuck(polled):
-                polled.errors.append(str(problem))
+                polled.errors.append(trouble(problem))
         except Exception as problem:
             raise _refusal(problem, "poll") from problem
         polled.skipped += unpacking.skipped
@@ -391,7 +398,7 @@ class KafkaPythonSource:
         try:
             counts = self.partition_counts()
         except Unreachable as problem:
-            polled.errors.append(str(problem))
+            polled.errors.append(Trouble(problem.kind, str(problem)))
             return
         if len(set(counts.values())) > 1:
             self._unequal = UnequalPartitions(counts)
@@ -408,7 +415,7 @@ class KafkaPythonSource:
         self._uneven_since_s = now_s if self._uneven_since_s is None else self._uneven_since_s
         if now_s - self._uneven_since_s >= self._uneven_limit_s:
             raise Fatal(f"{text}; are there members that read other topics?")
-        polled.errors.append(text)
+        polled.errors.append(Trouble(ErrorKind.OTHER, text))
 
     def _require_equal(self, counts: Mapping[str, int | None]) -> None:
         if len({count for count in counts.values() if count is not None}) > 1:
@@ -426,7 +433,7 @@ class KafkaPythonSource:
             start = self._consumer.beginning_offsets([where], timeout_ms=self._ask_ms)[where]
             end = self._consumer.end_offsets([where], timeout_ms=self._ask_ms)[where]
         except errors.KafkaError as problem:
-            polled.errors.append(str(problem))  # nothing is lost: the position stands, and the next poll asks again
+            polled.errors.append(trouble(problem))  # nothing is lost: the position stands, and the next poll asks again
             return
         if where not in self._consumer.assignment():
             return
@@ -476,7 +483,7 @@ def _refusal(problem: Exception, task: str) -> Exception:
     text = f"could not {task}: {problem}"
     if isinstance(problem, _FATAL) or not isinstance(problem, errors.KafkaError | OSError):
         return Fatal(text)
-    return Unreachable(text)
+    return Unreachable(text, kind_of(problem))
 
 
 def _listed(partitions: Iterable[KafkaTopicPartition]) -> str:

@@ -11,6 +11,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from msemon.settings import Settings
 from msemon.sources.kafka_config import client_config
+from msemon.sources.kafka_inside import Clients
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +55,12 @@ def short_topics(settings: Settings, needed_s: float) -> list[Short]:
     """
     limit_ms = round(ASK_S * 1000)
     known = {name: value for name, value in client_config(settings, ASK_S).items() if name in _options()}
-    client = KafkaAdminClient(**known, request_timeout_ms=limit_ms)
+    clients = Clients(settings)
+    try:
+        client = KafkaAdminClient(**known, request_timeout_ms=limit_ms, kafka_client=clients)
+    except BaseException:
+        clients.close()
+        raise
     try:
         resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in settings.kafka.topics]
         found = client.describe_configs(resources, config_filter="all").get("topic", {})

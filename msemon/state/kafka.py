@@ -158,7 +158,7 @@ class KafkaStore:
         with self._guard:
             if self._producer is None:
                 connect_s = min(CONNECT_S, max(0.1, deadline_s - time.monotonic()))
-                clients = Clients()  # which makes no topics: a state topic is not just any topic
+                clients = Clients(self._settings)  # which makes no topics: a state topic is not just any topic
                 try:
                     options = producer_config(self._settings, connect_s) | _OURS
                     self._producer = KafkaProducer(**options, kafka_client=clients)

@@ -164,7 +164,7 @@ class Reader:
 
 def _consumer(settings: Settings) -> Any:
     """A consumer that belongs to no group."""
-    clients = Clients()
+    clients = Clients(settings)
     options = consumer_config(settings, ASK_S) | {
         "group_id": None,
         "group_instance_id": None,

@@ -68,7 +68,7 @@ def ensure(settings: Settings, partitions: int, timeout_s: float = ASK_S) -> boo
 @contextlib.contextmanager
 def _admin(settings: Settings, timeout_s: float) -> Iterator[KafkaAdminClient]:
     options = {k: v for k, v in client_config(settings, timeout_s).items() if k in KafkaAdminClient.DEFAULT_CONFIG}
-    clients = Clients()
+    clients = Clients(settings)
     try:
         admin = KafkaAdminClient(**options | {"request_timeout_ms": round(timeout_s * 1000), "kafka_client": clients})
     except BaseException:

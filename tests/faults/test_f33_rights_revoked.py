@@ -10,7 +10,8 @@ import pytest
 from kafka.admin import ACL, ACLFilter, ACLOperation, ACLPermissionType, ACLResourcePatternType, ResourcePattern
 from kafka.admin import ResourceType as Resource
 
-from support.brokers import Broker, admin, apache_kafka, free_ports, why_no_kafka
+from support.brokers import Broker, admin, why_no_kafka
+from support.doors import with_door
 from support.lives import Monitor
 from support.report import not_run
 
@@ -22,28 +23,15 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Broker, 
     """A broker that knows a user without any rights, and where that user may come in; tests come in by another door."""
     if reason := why_no_kafka():
         not_run(reason)
-    broker = apache_kafka(tmp_path_factory.mktemp("guarded"))
-    (port,) = free_ports(1)
-    properties = broker.log.parent / "server.properties"
-    lines = []
-    for line in properties.read_text().splitlines():
-        name = line.split("=", 1)[0]
-        more = {
-            "listeners": f",USERS://127.0.0.1:{port}",
-            "advertised.listeners": f",USERS://127.0.0.1:{port}",
-        }.get(name, "")
-        lines.append(line + more)
     login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
-    lines += [
-        "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,USERS:SASL_PLAINTEXT",
-        "listener.name.users.sasl.enabled.mechanisms=PLAIN",
-        f'listener.name.users.plain.sasl.jaas.config={login} user_{USER}="{PASSWORD}";',
-        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "super.users=User:ANONYMOUS",
-    ]
-    properties.write_text("\n".join(lines) + "\n")
+    broker, door = with_door(tmp_path_factory.mktemp("guarded"), "SASL_PLAINTEXT", {
+        "listener.name.users.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.users.plain.sasl.jaas.config": f'{login} user_{USER}="{PASSWORD}";',
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+    })  # fmt: skip
     broker.start()
-    yield broker, f"127.0.0.1:{port}"
+    yield broker, door
     broker.stop()
 
 
@@ -76,7 +64,7 @@ def take(monitor: Monitor, *names: str) -> None:
 
 @contextmanager
 def living(monitor: Monitor, door: str, password: str = PASSWORD, ready: bool = True) -> Iterator[Any]:
-    login = {
+    login: dict[str, Any] = {
         "kafka__security_protocol": "SASL_PLAINTEXT", "kafka__sasl_mechanism": "PLAIN",
         "kafka__sasl_username": USER, "kafka__sasl_password": password,
     }  # fmt: skip
@@ -96,6 +84,9 @@ def test_f33_rights_that_are_taken_and_given_back(guarded, tmp_path, what):
         take(monitor, what)
         monitor.send(*monitor.events(100, "meanwhile"))
         running.until(lambda: "Authorization" in running.log.read_text(), "what is missing in the log", 60)
+        running.until(
+            lambda: running.scrape().number("msemon_kafka_errors_total", kind="authorization") > 0, "its count"
+        )
         assert running.process.poll() is None
         assert running.healthy
         give(monitor, what)
@@ -123,10 +114,10 @@ def test_f33_a_wrong_password_is_said_and_tried_again(guarded, tmp_path):
     monitor = Monitor(broker.bootstrap, tmp_path)
     give(monitor, "predictions", "labels", "group")
     with living(monitor, door, password="wrong-one", ready=False) as running:
-        running.until(lambda: len(running.said("no broker answers")) >= 2, "two attempts", 60)
-        assert all("Invalid username or password" in line["error"] for line in running.said("no broker answers"))
+        running.until(lambda: len(running.said("not let in")) >= 2, "two attempts", 60)
+        assert all("Invalid username or password" in line["error"] for line in running.said("not let in"))
         assert running.healthy
         assert not running.ready
         assert "wrong-one" not in running.log.read_text()
-        waits = [line["retry_seconds"] for line in running.said("no broker answers")]
+        waits = [line["retry_seconds"] for line in running.said("not let in")]
         assert waits[1] > waits[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random as randoms
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,12 @@ class Monitor:
         self._random = randoms.Random(1)
 
     @contextmanager
-    def run(self, ready: bool = True, **changed: Any) -> Iterator[Daemon]:
+    def run(
+        self, ready: bool = True, environment: Mapping[str, str] | None = None, **changed: Any
+    ) -> Iterator[Daemon]:
         self.lives += 1
         given = self.settings | {name.replace("__", "."): value for name, value in changed.items()}
-        with daemon(self.directory / f"life-{self.lives}.log", given, ready=ready) as running:
+        with daemon(self.directory / f"life-{self.lives}.log", given, environment, ready=ready) as running:
             yield running
 
     def events(self, count: int, stem: str) -> tuple[list[Event], list[Event]]:

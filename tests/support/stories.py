@@ -11,7 +11,7 @@ from support.topics import create_topics, produce, unique
 KEPT = {
     "retention.ms": "-1",
     "message.timestamp.after.max.ms": str(2**63 - 1),
-    "max.message.bytes": "10000000",
+    "max.message.bytes": "20000000",
 }
 
 

@@ -30,7 +30,8 @@ PROMETHEUS = Tool("prometheus", ("--version",), "prometheus")
 PROMTOOL = Tool("promtool", ("--version",), "prometheus")
 ALERTMANAGER = Tool("prometheus-alertmanager", ("--version",), "prometheus-alertmanager")  # as Debian calls it
 AMTOOL = Tool("amtool", ("--version",), "prometheus-alertmanager")
-TOOLS = (JAVA, MAVEN, PROMETHEUS, PROMTOOL, ALERTMANAGER, AMTOOL)
+OPENSSL = Tool("openssl", ("version",), "openssl")
+TOOLS = (JAVA, MAVEN, PROMETHEUS, PROMTOOL, ALERTMANAGER, AMTOOL, OPENSSL)
 
 
 def lack(tool: Tool) -> str | None:

@@ -13,7 +13,7 @@ from msemon.core.task import Outcome
 from msemon.events import Decoded, Kind, Reason
 from msemon.export.pipeline import Pipeline
 from msemon.keeper import Found, Written
-from msemon.sources.base import TopicPartition
+from msemon.sources.base import ErrorKind, TopicPartition, Trouble
 from msemon.state import Rejection
 from msemon.state.base import Refusal
 from support.batches import batch, decoded
@@ -184,3 +184,13 @@ def test_a_partition_that_left_does_not_hold_the_checkpoints_time_back(books):
     assert books.value("checkpoint_timestamp_seconds") == (WALL + 60 * SECOND) / 1e6
     books.accounts.dropped(TOPICS, frozenset({1}))
     assert books.value("checkpoint_timestamp_seconds") is None
+
+
+def test_the_same_trouble_is_counted_each_time_and_said_once_a_minute():
+    books = Books()
+    refused, silent = Trouble(ErrorKind.AUTHORIZATION, "no right"), Trouble(ErrorKind.OTHER, "no answer")
+    at = [(refused, 0.0), (refused, 1.0), (silent, 2.0), (silent, 61.0), (silent, 62.0)]
+    assert [books.accounts.troubled(trouble, now_s) for trouble, now_s in at] == [True, False, True, False, True]
+    assert books.value("kafka_errors_total", kind="authorization") == 2
+    assert books.value("kafka_errors_total", kind="other") == 3
+    assert books.value("kafka_errors_total", kind="authentication") == 0

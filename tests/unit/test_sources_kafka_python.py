@@ -353,7 +353,7 @@ def test_partition_p_that_is_not_here_of_every_topic_is_not_read_and_is_fatal_if
     client.rebalance({tp(A, 0), tp(B, 0), tp(A, 1)})
     polled = source.poll(0)
     assert polled.assigned == {0}
-    assert "a-0, a-1, b-0" in polled.errors[0]
+    assert "a-0, a-1, b-0" in polled.errors[0].text
     assert client.paused == {tp(A, 1)}
     source.resume([TopicPartition(A, 1)])
     assert client.paused == {tp(A, 1)}, "what is not owned can't be resumed"
@@ -462,7 +462,7 @@ def test_out_of_range_while_the_log_can_not_be_asked_changes_nothing():
     client.script.append(out_of_range(tp(A, 0), 15))
     polled = source.poll(0)
     assert polled.gaps == []
-    assert "no answer" in polled.errors[0]
+    assert "no answer" in polled.errors[0].text
 
 
 def test_a_log_that_was_cut_and_written_anew_is_read_again_from_where_it_differs():
@@ -527,7 +527,9 @@ def test_other_troubles_are_told_and_do_not_make_the_loop_spin():
 
     client.script.append(raises)
     before = time.monotonic()
-    assert "TopicAuthorizationFailedError" in source.poll(0.2).errors[0]
+    (trouble,) = source.poll(0.2).errors
+    assert trouble.kind == "authorization"
+    assert "TopicAuthorizationFailedError" in trouble.text
     assert time.monotonic() - before >= 0.2
 
 
