@@ -13,7 +13,7 @@ from msemon.core.moments import Index
 from msemon.events import Floats, Ints
 
 _FIRST_ROWS = 4
-_STRETCH = 4  # rows are told apart by 2 ** this many where it is remembered when they changed
+_STRETCH = 2  # when rows changed is remembered for 2 ** this many together: a byte a row
 
 
 def dense_length(needed: int, held: int) -> int:
@@ -73,7 +73,7 @@ class Sheet:
     index: npt.NDArray[np.int32]
     data: Floats
     used: int
-    stamps: Ints
+    stamps: npt.NDArray[np.int32]
     version: int
 
     def since(self, version: int) -> Ints:
@@ -101,7 +101,7 @@ class Block:
         self.used = 0
         self.dirty = False
         self.version = 0  # goes up with every write
-        self._stamps = np.zeros(1, np.int64)  # by stretch of rows: the version of the last write to it
+        self._stamps = np.zeros(_FIRST_ROWS >> _STRETCH, np.int32)  # by stretch of rows: version of its last write
         self._holders = 0
 
     @classmethod

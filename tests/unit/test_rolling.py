@@ -143,7 +143,7 @@ def test_a_late_pair_costs_the_series_written_to_and_their_neighbours(merges: li
     tasks.put(0, np.array([500]), np.array([20]))
     merges.clear()
     tasks.merged(oldest)
-    assert 0 < sum(merges) - unchanged - 1 <= 8 * 16, "eight panes of a stretch of sixteen, and the pair itself"
+    assert 0 < sum(merges) - unchanged - 1 <= 8 * 4, "eight panes of a stretch of four, and the pair itself"
 
 
 def test_what_is_kept_takes_a_quarter_of_the_panes_at_most() -> None:
