@@ -1,5 +1,5 @@
 """Rendering a million samples, and prometheus-client's `generate_latest` on the same ones:
-`python benchmarks/stage_render.py [--short] [--samples N]`.
+`python benchmarks/stage_render.py [--short] [SAMPLES]`.
 
 CPU time, so that a busy machine disturbs it less. Every byte is compared. Of prometheus-client only `generate_latest`
 itself is timed, not the making of its sample objects. The first rendering escapes every label, the others find them.
@@ -77,7 +77,7 @@ def reference(view: View, selection: Selection) -> tuple[float, bytes]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--short", action="store_true", help="a few samples: does it run?")
-    parser.add_argument("--samples", type=int, default=1_000_000)
+    parser.add_argument("samples", type=int, nargs="?", default=1_000_000)
     given = parser.parse_args()
     selection = select()
     view = view_of(10_000 if given.short else given.samples, selection)

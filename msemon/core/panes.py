@@ -122,7 +122,7 @@ class Block:
         `data` may be another array afterwards.
         """
         self._own()
-        longest = int(sids.max()) + 1
+        longest = int(sids.max(initial=-1)) + 1
         if longest > self.index.size:
             self.index = _widened(self.index, dense_length(longest, self.index.size))
         rows = self.index[sids]

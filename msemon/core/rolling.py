@@ -7,7 +7,7 @@ to the bit: not of which sums were at hand, nor of how the panes came to be. Not
 
 A pane that was written to since a group was last summed costs that group's sum for the series written to, and no more.
 Sums are kept only where they are at most a quarter of the columns they sum, so that all of them together take at most
-a quarter of the panes' memory; full panes of one task take an eighth.
+a quarter of the panes' memory (an eighth where one task's panes are full), and a column a series and window more.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class _Group:
     """A group's sum by place, made from panes as of these versions."""
 
     sums: Block = field(default_factory=lambda: Block(moments.FIELDS))
+    before: _Group | None = None  # of the panes before the newest, in the group that holds it
     seen: dict[tuple[int, int], int] = field(default_factory=dict)  # by pane and part
 
 
@@ -90,7 +91,7 @@ class Rolling:
             del sums[number]
         for number, panes in groups.items():
             if (oldest <= number * span).any():
-                sums[number] = self._summed(sums.get(number), panes, moved)
+                sums[number] = self._summed(sums.get(number), panes, moved, newest=number == max(groups))
         for places in _stretches(np.arange(oldest.size)):
             picked = [spread.pick(places) for spread in self._spreads]
             some = moments.empty(places.size)
@@ -102,26 +103,37 @@ class Rolling:
                 del sums[number]
         return out
 
-    def _summed(self, group: _Group | None, panes: Sequence[_Pane], moved: Index) -> _Group:
-        """A group's sum as of now, from what it was before."""
+    def _summed(self, group: _Group | None, panes: Sequence[_Pane], moved: Index, newest: bool) -> _Group:
+        """A group's sum as of now, from what it was before. The newest pane changes all the time: what is before it in
+        its group is kept too.
+        """
         now = {(pane.number, pane.part): pane.sheet.version for pane in panes}
         if group is None or not group.seen.keys() <= now.keys():
             group = _Group()
+        closed = [pane for pane in panes if newest and pane.number < panes[-1].number]
+        group.before = self._summed(group.before, closed, moved, newest=False) if closed else None
+        places = self._stale(group, panes, moved)
+        group.sums.rows(places)  # makes them
+        for some in _stretches(places):
+            column = moments.empty(some.size)
+            if group.before is not None:
+                _merge_sums(column, group.before.sums, some, np.ones(some.size, np.bool_))
+            picked = [spread.pick(some) for spread in self._spreads]
+            for pane in panes[len(closed) :]:
+                merge_pane(column, pane.sheet, picked[pane.part], np.ones(some.size, np.bool_))
+            group.sums.data[:, found(group.sums.index, some) - 1] = column
+        group.seen = now
+        return group
+
+    def _stale(self, group: _Group, panes: Sequence[_Pane], moved: Index) -> Index:
+        """The places at which a group's sum is no longer that of its panes."""
         stale = np.zeros(self._spreads[0].size, np.bool_)
         stale[moved] = True
         for pane in panes:
             places = self._places[pane.part]
             changed = places[pane.sheet.since(group.seen.get((pane.number, pane.part), 0))]
             stale[changed[changed >= 0]] = True
-        for some in _stretches(np.flatnonzero(stale)):
-            column = moments.empty(some.size)
-            picked = [spread.pick(some) for spread in self._spreads]
-            for pane in panes:
-                merge_pane(column, pane.sheet, picked[pane.part], np.ones(some.size, np.bool_))
-            rows = group.sums.rows(some)  # first, for it may replace sums.data
-            group.sums.data[:, rows] = column
-        group.seen = now
-        return group
+        return np.flatnonzero(stale)
 
 
 def _grouped(ring: int, parts: Sequence[Part], span: int) -> Iterator[tuple[int, list[_Pane]]]:
@@ -150,10 +162,15 @@ def _merge_group(
         if begun.any():
             merge_pane(target, pane.sheet, picked[pane.part], begun)
     if group is not None and whole.any():
-        rows = found(group.sums.index, places)
-        here = whole & (rows > 0)
-        if here.all():
-            target[:] = moments.merge(target, group.sums.data.take(rows - 1, axis=1))
-        elif here.any():
-            columns = np.flatnonzero(here)
-            moments.merge_at(target, columns, group.sums.data.take(rows[columns] - 1, axis=1))
+        _merge_sums(target, group.sums, places, whole)
+
+
+def _merge_sums(target: Floats, sums: Block, places: Index, wanted: moments.Mask) -> None:
+    """Merge the sums at these places (k,) into target (FIELDS, k), into the columns with wanted (k,)."""
+    rows = found(sums.index, places)
+    here = wanted & (rows > 0)
+    if here.all():
+        target[:] = moments.merge(target, sums.data.take(rows - 1, axis=1))
+    elif here.any():
+        columns = np.flatnonzero(here)
+        moments.merge_at(target, columns, sums.data.take(rows[columns] - 1, axis=1))
