@@ -102,11 +102,12 @@ class Quick(NamedTuple):
     """The quick way from bytes to fields: `values(decode(message))`, apart because a call of a call is not free.
 
     `decode` raises for whatever is not plainly right; `values` gives plain values in the order of `NAMES`, of the
-    types in the contract, segments as a struct or None.
+    types in the contract, segments as a struct or None; `segments` makes such a struct of its values.
     """
 
     decode: Callable[[bytes], Any]
     values: Callable[[Any], tuple[Any, ...]]
+    segments: Callable[..., Any]
 
 
 class Layout:
@@ -126,7 +127,7 @@ class Layout:
             return None
         decode = msgspec.json.Decoder(message).decode
         flat = all("." not in read for read in reads)
-        return Quick(decode, astuple if flat else attrgetter(*reads))
+        return Quick(decode, astuple if flat else attrgetter(*reads), segments)
 
     def find(self, document: Mapping[str, Any]) -> Fields:
         """The fields of a parsed message."""
@@ -153,12 +154,13 @@ def _struct(name: str, members: Sequence[tuple[str, Any, Any]]) -> Any:
     """A struct type of (member's name in the message, type, default or factory); its own names are m0, m1, ...
 
     No garbage collection of them: they hold nothing that could refer back, and tracking costs a tenth of the decoding.
+    Frozen, and so hashable: segments are found by what they hold.
     """
     made = []
     for i, (member, kind, default) in enumerate(members):
         given: Any = {"default_factory": default} if callable(default) else {"default": default}
         made.append((f"m{i}", kind, msgspec.field(name=member, **given)))
-    return msgspec.defstruct(name, made, gc=False)
+    return msgspec.defstruct(name, made, gc=False, frozen=True)
 
 
 def _message(types: Mapping[str, Any], paths: Mapping[str, Path]) -> tuple[Any, list[str]]:

@@ -71,7 +71,9 @@ class JsonDecoder:
         self._max_future_us = max_future_us
         self._message_bytes = message_bytes
         self._json_depth = json_depth
-        self._keys = Keys(len(self._layout.segment_keys), label_length)
+        quick = self._layout.quick
+        self._keys = Keys(len(self._layout.segment_keys), label_length, None if quick is None else quick.segments)
+        self._scratch = np.empty((2, 0), dtype=np.uint8)
         self._judge = Judge(vector_length)
 
     def decode(self, batch: Batch, wall_us: int) -> Decoded:
@@ -95,7 +97,7 @@ class JsonDecoder:
         """The fields of each value in the order of `NAMES`; `NOTHING` for those that need care."""
         if self._layout.quick is None or not values:
             return [NOTHING] * len(values)
-        decode, fields_of = self._layout.quick
+        decode, fields_of, _ = self._layout.quick
         candidates = values
         if not self._all_fit(values):
             candidates = [value if value and fit else b"" for value, fit in zip(values, self._fit(values), strict=True)]
@@ -121,7 +123,7 @@ class JsonDecoder:
         largest = max(map(len, values))  # type: ignore[arg-type]
         if largest > self._message_bytes or not whole.isascii():
             return False
-        places = np.flatnonzero(_opening(whole))
+        places = self._opening(whole).nonzero()[0]
         spans = places[self._json_depth :] - places[: -self._json_depth]
         return len(spans) == 0 or int(spans.min()) >= largest
 
@@ -134,7 +136,7 @@ class JsonDecoder:
         present = [value or b"" for value in values]
         sizes = np.fromiter(map(len, present), dtype=np.int64, count=len(present))
         whole = b"".join([*present, b" "])  # one byte more, so that an empty value at the end has a place to start
-        brackets = np.add.reduceat(_opening(whole).view(np.uint8), np.cumsum(sizes) - sizes, dtype=np.int64)
+        brackets = np.add.reduceat(self._opening(whole).view(np.uint8), np.cumsum(sizes) - sizes, dtype=np.int64)
         fit = (sizes > 0) & (sizes <= self._message_bytes) & (brackets <= self._json_depth)
         if not whole.isascii():
             fit &= np.fromiter((_text(value) is not None for value in present), dtype=np.bool_, count=len(present))
@@ -171,14 +173,19 @@ class JsonDecoder:
         """Nested deeper than `json_depth`. Brackets in texts don't count; a first bound spares looking closer."""
         if value.count(b"[") + value.count(b"{") <= self._json_depth:
             return False
-        steps = np.where(_opening(_TEXT.sub(b"", value).translate(None, _NOT_BRACKETS)), 1, -1)
+        steps = np.where(self._opening(_TEXT.sub(b"", value).translate(None, _NOT_BRACKETS)), 1, -1)
         return len(steps) > 0 and int(np.cumsum(steps).max()) > self._json_depth
 
-
-def _opening(value: bytes) -> npt.NDArray[np.bool_]:
-    """Where a bracket opens: `[` is `{` without one bit."""
-    opening: npt.NDArray[np.bool_] = (np.frombuffer(value, dtype=np.uint8) | 0x20) == ord("{")
-    return opening
+    def _opening(self, value: bytes) -> npt.NDArray[np.bool_]:
+        """Where a bracket opens; good until the next call. In memory that is used again: of a whole batch it is so
+        much that the system's handing it out and taking it back cost three times the work.
+        """
+        if len(value) > self._scratch.shape[1]:
+            self._scratch = np.empty((2, len(value)), dtype=np.uint8)
+        marks, opening = self._scratch[:, : len(value)]
+        np.bitwise_or(np.frombuffer(value, dtype=np.uint8), 0x20, out=marks)  # `[` is `{` without one bit
+        found: npt.NDArray[np.bool_] = np.equal(marks, ord("{"), out=opening.view(np.bool_))
+        return found
 
 
 def _judgeable(fields: tuple[Any, ...]) -> Fields:

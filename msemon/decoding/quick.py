@@ -18,7 +18,7 @@ from msemon.decoding.columns import Columns
 from msemon.decoding.judge import LARGEST
 from msemon.decoding.text import ANYONE, Keys, RawKey, raw_key
 from msemon.decoding.times import from_number, from_numbers, from_text
-from msemon.events import Floats, Ints, Target
+from msemon.events import Floats, Ints, Key, Target
 
 Bools = npt.NDArray[np.bool_]
 Column = tuple[Any, ...]
@@ -49,7 +49,7 @@ def take_plain(records: Sequence[Column], keys: Keys, claimed: Ints, horizon: In
         taken |= only_label
         columns.labels.take(only_label, times, ids, targets, labels, weights)
     if predicted.any():
-        found = list(map(keys.known.get, _raw_keys(model, version, segments)))
+        found = _keys_found(model, version, segments, keys)
         predicted &= usable & _there(found)
         weights = np.where(unweighted, 1.0, weights)
         only_prediction = predicted & joinable & unlabelled
@@ -132,6 +132,18 @@ def _targets(model: Column, version: Column, keys: Keys) -> tuple[Sequence[Targe
         return [None] * len(model), np.ones(len(model), dtype=np.bool_)
     found = list(map(keys.targets.get, zip(model, version, strict=True)))
     return [None if target == ANYONE else target for target in found], _there(found)
+
+
+def _keys_found(model: Column, version: Column, segments: Column, keys: Keys) -> list[Key | None]:
+    """The clean key of each prediction where it is known."""
+    found = list(map(keys.plain.get, zip(model, version, segments, strict=True)))
+    if None in found:
+        rest = [i for i, key in enumerate(found) if key is None and model[i] is not None]
+        if rest:
+            raw = _raw_keys(*(tuple(column[i] for i in rest) for column in (model, version, segments)))
+            for i, key in zip(rest, map(keys.known.get, raw), strict=True):
+                found[i] = key
+    return found
 
 
 def _raw_keys(model: Column, version: Column, segments: Column) -> Iterable[RawKey]:

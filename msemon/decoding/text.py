@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Hashable
 from hashlib import blake2b
 from typing import Any
 
@@ -68,13 +69,17 @@ class Keys:
     """Clean keys for raw (model, version, segment values), found again in a bounded dict.
 
     Equal keys are one object while cached, so that what is kept of them downstream costs one pointer. `known` (by what
-    `raw_key` gives) and `targets` (by model and version) may be read directly: only what was asked for once is there.
+    `raw_key` gives), `plain` and `targets` (by model and version) may be read directly: only what was asked for once is
+    there. `plain` is by (model, version, segments as `struct` makes them of their values, or None), and only has what
+    no booleans equal: True is 1 in a dict, but not as a segment.
     """
 
-    def __init__(self, segments: int, limit: int) -> None:
+    def __init__(self, segments: int, limit: int, struct: Callable[..., Hashable] | None = None) -> None:
         self._limit = limit
         self._nothing: tuple[Raw, ...] = (None,) * segments
+        self._struct = struct
         self.known: dict[RawKey, Key] = {}
+        self.plain: dict[tuple[str, str | int | None, Hashable], Key] = {}
         self.targets: dict[tuple[str | None, str | int | None], Target] = {}
 
     def key(self, model: str, version: str | int | None, segments: tuple[Raw, ...] | None) -> Key:
@@ -89,7 +94,9 @@ class Keys:
             ):
                 if len(self.known) >= _CACHED_KEYS:
                     self.known.clear()
+                    self.plain.clear()
                 self.known[raw] = key
+                self._keep_plain(model, version, segments, key)
         return key
 
     def target(self, model: str | None, version: str | int | None) -> Target:
@@ -105,6 +112,12 @@ class Keys:
                     self.targets.clear()
                 self.targets[model, version] = target
         return target
+
+    def _keep_plain(self, model: str, version: str | int | None, segments: tuple[Raw, ...] | None, key: Key) -> None:
+        if segments is None:
+            self.plain[model, version, None] = key
+        elif self._struct is not None and not any(value in (0, 1) for value in segments):
+            self.plain[model, version, self._struct(*segments)] = key
 
     def _make(self, model: str, version: str | int | None, segments: tuple[Raw, ...]) -> Key:
         return (

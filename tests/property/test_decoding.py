@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -69,6 +70,25 @@ PIECES = st.sampled_from(
 def test_any_bytes_are_accounted_for(values: list[bytes | None]) -> None:
     """Whatever the bytes, decoding never raises, and every record is one kind; both ways alike."""
     decode(*values)
+
+
+HOSTILE = st.sampled_from(
+    [b'{"id":"a","label":1', b"}", b'{"id":"b","label":2},{"id":"c","label":3}', b'{"id":"d","u":["', b'"],"label":4}', b"",
+     b'{"id":"e","label":5}\n{"id":"f","label":6}', b'{"id":"g","label":7},', b'"', b"[", b"]", b"null", b",", b"\xff"]
+)  # fmt: skip
+
+
+@given(st.lists(HOSTILE | EVENTS.map(lambda event: json.dumps(event).encode()), max_size=8))
+@settings(max_examples=200, deadline=None)
+def test_what_stands_beside_a_message_changes_nothing(values: list[bytes]) -> None:
+    """Also where two that are none by themselves would be one together, or one holds two."""
+    together = decoder().decode(batch(values), WALL_US)
+    alone = [decoder().decode(batch([value]), WALL_US) for value in values]
+    assert sorted(together.rejections) == [(row, why) for row, each in enumerate(alone) for _, why in each.rejections]
+    assert together.predictions.ids == [ident for each in alone for ident in each.predictions.ids]
+    assert together.labels.ids == [ident for each in alone for ident in each.labels.ids]
+    values_alone = [value for each in alone for value in each.labels.values.tolist()]
+    assert np.array_equal(together.labels.values, np.array(values_alone), equal_nan=True)
 
 
 @given(EVENTS, st.data())
