@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from msemon.core.digest import Digests
-from msemon.core.index import Index, Rows
+from msemon.core.index import Hits, Index, Rows
 from msemon.core.snapshot import BadState, Piece, PieceName
 from msemon.events import Floats, Ints
 
@@ -55,7 +56,8 @@ class Entries:
     the first weight that is not `plain_weight`, since most streams have none.
     """
 
-    def __init__(self, plain_weight: float, *, ordered: bool) -> None:
+    def __init__(self, plain_weight: float, *, ordered: bool, index: Index | None = None) -> None:
+        """`index`: one that is shared with other stores."""
         self.blocks: list[Block] = []  # oldest first
         self.vectors: dict[int, Floats] = {}
         self.waiting = 0
@@ -67,7 +69,8 @@ class Entries:
         self._swept = 0
         self._serial = 0
         self._turned = np.zeros(0, np.bool_)  # by place of a block in the columns: states have changed
-        self._index = Index()
+        self.index = Index() if index is None else index
+        self._number = self.index.add(self)
         self.digest: Digests = np.empty((0, 2), np.uint64)
         self.time: Ints = np.empty(0, np.int64)
         self.clock: Ints = np.empty(0, np.int64)
@@ -84,12 +87,13 @@ class Entries:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of columns and index, vectors left out."""
-        return self._index.nbytes + sum(column.nbytes for column in self._columns())
+        """Bytes of columns and this store's share of the index, vectors left out."""
+        share = self.index.nbytes * len(self) / max(1, len(self.index))
+        return round(share) + sum(column.nbytes for column in self._columns())
 
-    def lookup(self, wanted: Digests) -> tuple[Ints, Rows]:
-        """All (position in `wanted`, row) with equal digests, whatever their state."""
-        return self._index.lookup(self.digest, wanted)
+    def among(self, hits: Hits) -> tuple[Ints, Rows, Rows]:
+        """Positions, rows here and slots of what a look-up in the index has found of this store, whatever its state."""
+        return hits.of(self._number)
 
     def append(
         self,
@@ -103,27 +107,31 @@ class Entries:
         state: npt.NDArray[np.uint8],
         order: Ints,
         record: Ints | None = None,
+        slots: Rows | None = None,
     ) -> Rows:
-        """Add n entries; gives their rows."""
-        rows = self._allocate(len(time))
-        self.digest[rows] = digest
-        self.time[rows] = time
-        self.clock[rows] = clock
-        self.value[rows] = value
-        self.ref[rows] = ref
-        self.width[rows] = width
-        self.state[rows] = state
-        self.record[rows] = 0 if record is None else record
-        if self._ordered:
-            self.order[rows] = order
+        """Add n entries; gives their rows. `slots`: where the index has what they take the place of."""
         if self.weight is None and not self._all_plain(weight):
             self.weight = np.full(self._capacity, self._plain)
+        rows = self._allocate(len(time))
+        values: dict[str, npt.NDArray[Any]] = {
+            "digest": digest, "time": time, "clock": clock, "value": value, "ref": ref, "width": width, "state": state,
+            "record": np.zeros(len(time), np.int64) if record is None else record,
+        }  # fmt: skip
+        if self._ordered:
+            values["order"] = order
         if self.weight is not None:
-            self.weight[rows] = weight
+            values["weight"] = weight
+        for begin, end in _stretches(rows):
+            first = int(rows[begin])
+            for name, given in values.items():
+                getattr(self, name)[first : first + end - begin] = given[begin:end]
         waiting = int(np.count_nonzero(state == WAITING))
         self.waiting += waiting
         self.remembered += len(rows) - waiting
-        self._index.insert(self.digest, rows)
+        if slots is None:
+            self.index.insert(self._number, rows)
+        else:
+            self.index.replace(slots, self._number, rows)
         return rows
 
     def weights(self, rows: Rows) -> Floats:
@@ -141,8 +149,12 @@ class Entries:
         """Drop live rows; gives how many of them had waited."""
         if not rows.size:
             return 0
+        self.index.remove(self._number, rows)
+        return self.bury(rows)
+
+    def bury(self, rows: Rows) -> int:
+        """As `forget`, for rows whose place in the index others have taken."""
         waited = int(np.count_nonzero(self.state[rows] == WAITING))
-        self._index.remove(self.digest, rows)
         self.state[rows] = DEAD
         self._turned[rows // BLOCK] = True
         self.waiting -= waited
@@ -209,7 +221,7 @@ class Entries:
         added: list[Rows] = []
         for (whole, _), (live, state) in zip(generations, alive, strict=True):
             added.append(self._put_back(whole.columns, live, state, refs))
-        self._index.insert(self.digest, np.concatenate([np.empty(0, np.int64), *added]))
+        self.index.insert(self._number, np.concatenate([np.empty(0, np.int64), *added]))
 
     def _alive(self, whole: Piece, states: Piece) -> tuple[Rows, npt.NDArray[np.uint8]]:
         """Rows of a generation that are not dead, and their states. Raises BadState."""
@@ -334,7 +346,7 @@ class Entries:
         """Move `rows`, the live ones of this block and the next younger, to the start of this block."""
         old, young = self.blocks[place], self.blocks[place + 1]
         target = np.arange(old.start, old.start + len(rows))
-        self._index.move(self.digest, rows, target)
+        self.index.move(self._number, rows, target)
         for column in self._columns():
             column[target] = column[rows]
         if self.vectors:
@@ -349,3 +361,11 @@ class Entries:
     def _give_back(self, block: Block) -> None:
         self.state[block.rows] = DEAD
         self._free.append(block.start)
+
+
+def _stretches(rows: Rows) -> list[tuple[int, int]]:
+    """[begin, end) of the positions whose rows follow one another."""
+    if not rows.size:
+        return []
+    cuts: list[int] = ((rows[1:] != rows[:-1] + 1).nonzero()[0] + 1).tolist()
+    return list(pairwise([0, *cuts, len(rows)]))

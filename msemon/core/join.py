@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from msemon.core.digest import Digests
 from msemon.core.entries import REMEMBERED, WAITING, Entries
-from msemon.core.index import Rows
+from msemon.core.index import Hits, Index, Rows
 from msemon.core.names import Names
 from msemon.events import Floats, Ints
 
@@ -86,9 +86,11 @@ class Join:
 
     def __init__(self, timeout: int, memory: int, names: Names) -> None:
         # Three stores, so that rows never change but for their state: a checkpoint then writes each row once.
-        self.predictions = Entries(1.0, ordered=False)  # waiting
-        self.matched = Entries(1.0, ordered=True)  # predictions that are remembered: with their label's time and place
-        self.labels = Entries(np.nan, ordered=True)
+        self._index = Index()
+        self.predictions = Entries(1.0, ordered=False, index=self._index)  # waiting
+        # predictions that are remembered: with their label's time and place
+        self.matched = Entries(1.0, ordered=True, index=self._index)
+        self.labels = Entries(np.nan, ordered=True, index=self._index)
         self._timeout = timeout
         self._memory = memory
         self._names = names
@@ -108,15 +110,18 @@ class Join:
         apart = side.digests[:, 0] ^ (models.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
         rows = np.arange(len(side.times))
         while rows.size:
-            result.fresh[rows[self._repeated(self.predictions, side, rows, models)[0]]] = False
-            again, q, known = self._repeated(self.matched, side, rows, models)
+            hits = self._index.lookup(side.digests[rows])
+            result.fresh[rows[self._repeated(self.predictions, hits, side, rows, models)[0]]] = False
+            again, q, known = self._repeated(self.matched, hits, side, rows, models)
             result.fresh[rows[again]] = False
             first = _first_fresh(apart, rows, result.fresh)
             if not first.size:
                 break
-            q, known = _among(first, len(rows), q, known)
+            places = _places(first, len(rows))
+            q, known = _kept(places[q], known)
             used = set(zip(q.tolist(), self.matched.order[known].tolist(), strict=True))
-            self._take_predictions(side, rows[first], models[rows[first]], used, result)
+            q, found, _ = self.labels.among(hits)
+            self._take_predictions(side, rows[first], models[rows[first]], used, result, *_kept(places[q], found))
             rows = _left(rows, first, result.fresh)
         return result
 
@@ -126,7 +131,8 @@ class Join:
         store = self.labels
         rows = np.arange(len(side.times))
         while rows.size:
-            q, known = store.lookup(side.digests[rows])
+            hits = self._index.lookup(side.digests[rows])
+            q, known, _ = store.among(hits)
             near = side.clocks[rows[q]] <= store.clock[known] + self._memory
             again = near & (store.ref[known] == side.refs[rows[q]])
             q, known = q[again], known[again]
@@ -135,7 +141,8 @@ class Join:
             first = _first_fresh(side.digests[:, 0], rows, result.fresh)
             if not first.size:
                 break
-            self._take_labels(side, rows[first], result)
+            q, p, slots = self.predictions.among(hits)
+            self._take_labels(side, rows[first], result, *_kept(_places(first, len(rows))[q], p, slots))
             rows = _left(rows, first, result.fresh)
         return result
 
@@ -171,9 +178,9 @@ class Join:
             store.forget(rows[mine])
         return int(np.count_nonzero(chosen))
 
-    def _repeated(self, store: Entries, side: Side, rows: Rows, models: Ints) -> tuple[Ints, Ints, Rows]:
+    def _repeated(self, store: Entries, hits: Hits, side: Side, rows: Rows, models: Ints) -> tuple[Ints, Ints, Rows]:
         """Positions of repeats of what `store` holds, and all (position, row) of the same id and model there."""
-        q, p = store.lookup(side.digests[rows])
+        q, p, _ = store.among(hits)
         same = self._names.model_of[store.ref[p]] == models[rows[q]]
         q, p = q[same], p[same]
         return q[side.clocks[rows[q]] <= store.clock[p] + self._memory], q, p
@@ -182,20 +189,22 @@ class Join:
         return np.asarray((l_clock <= p_time + self._timeout) & (p_clock <= l_time + self._memory))
 
     def _take_predictions(
-        self, side: Side, rows: Rows, models: Ints, used: set[tuple[int, int]], result: Joined
+        self, side: Side, rows: Rows, models: Ints, used: set[tuple[int, int]], result: Joined, q: Ints, found: Rows
     ) -> None:
-        """Events `rows`, no repeats; `used`: (position, place of a label that has answered its model already)."""
+        """Events `rows`, no repeats; `used`: (position, place of a label that has answered its model already); `q`,
+        `found`: (position, row) of the labels with their ids.
+        """
         labels = self.labels
         clocks = side.clocks[rows]
-        q, found = labels.lookup(side.digests[rows])
         first = self._eligible(side.times[rows[q]], clocks[q], labels.time[found], labels.clock[found])
         first &= self._names.covers(labels.ref[found].astype(np.int64), models[q])
         if used:
             slots = zip(q.tolist(), labels.order[found].tolist(), strict=True)
             first &= np.fromiter((pair not in used for pair in slots), np.bool_, len(q))
         q, found = q[first], found[first]
-        by_log = np.lexsort((labels.order[found], q))
-        q, found = q[by_log], found[by_log]
+        if not _ascending(q):
+            by_log = np.lexsort((labels.order[found], q))
+            q, found = q[by_log], found[by_log]
         fits = labels.width[found] == side.widths[rows[q]]
         chosen = _first_of_each(q, fits)
         result.mismatched += _refused(rows[q], q, fits, chosen)
@@ -221,22 +230,24 @@ class Join:
                     np.maximum(side.record_times[events], labels.record[found]))
         )  # fmt: skip
 
-    def _take_labels(self, side: Side, rows: Rows, result: Joined) -> None:
-        """Events `rows`, no repeats."""
+    def _take_labels(self, side: Side, rows: Rows, result: Joined, q: Ints, p: Rows, slots: Rows) -> None:
+        """Events `rows`, no repeats; `q`, `p`, `slots`: position, row and place in the index of the waiting predictions
+        with their ids.
+        """
         store, predictions = self.labels, self.predictions
         clocks, refs = side.clocks[rows], side.refs[rows]
-        q, p = predictions.lookup(side.digests[rows])
         first = self._eligible(predictions.time[p], predictions.clock[p], side.times[rows[q]], clocks[q])
         first &= self._names.covers(refs[q], self._names.model_of[predictions.ref[p]])
-        q, p = q[first], p[first]
+        q, p, slots = q[first], p[first], slots[first]
         models = self._names.model_of[predictions.ref[p]]
-        by_log = np.lexsort((predictions.clock[p], models, q))
-        q, p, models = q[by_log], p[by_log], models[by_log]
+        if not _ascending(q):
+            by_log = np.lexsort((predictions.clock[p], models, q))
+            q, p, slots, models = q[by_log], p[by_log], slots[by_log], models[by_log]
         fits = predictions.width[p] == side.widths[rows[q]]
         each = q * (len(self._names.models) + 1) + models
         chosen = _first_of_each(each, fits)
         result.mismatched += _refused(rows[q], each, fits, chosen)
-        q, p = q[chosen], p[chosen]
+        q, p, slots = q[chosen], p[chosen], slots[chosen]
 
         answered = np.zeros(len(rows), np.bool_)
         answered[q] = True
@@ -253,9 +264,9 @@ class Join:
             self.matched.append(
                 predictions.digest[p], side.times[events], predictions.clock[p], np.zeros(len(p)), np.ones(len(p)),
                 predictions.ref[p].astype(np.int64), np.zeros(len(p), np.int64), np.full(len(p), REMEMBERED, np.uint8),
-                side.orders[events],
+                side.orders[events], slots=slots,
             )  # fmt: skip
-            predictions.forget(p)
+            predictions.bury(p)
         self._append(store, side, rows, state)
 
     @staticmethod
@@ -288,9 +299,13 @@ def _vectors_among(side: Side, events: Rows) -> list[tuple[int, int]]:
 
 def _first_fresh(keys: npt.NDArray[np.uint64], rows: Rows, fresh: Mask) -> Rows:
     """Positions in `rows`, ascending, of those that are fresh and the first of their key among these."""
-    places = np.flatnonzero(fresh[rows])
-    _, first = np.unique(keys[rows[places]], return_index=True)
-    return places if len(first) == len(places) else places[np.sort(first)]
+    places = fresh[rows].nonzero()[0]
+    chosen = keys[rows[places]]
+    ordered = np.sort(chosen)  # a third of the time of np.unique, which is seldom needed
+    if not (ordered[1:] == ordered[:-1]).any():
+        return places
+    _, first = np.unique(chosen, return_index=True)
+    return places[np.sort(first)]
 
 
 def _left(rows: Rows, taken: Rows, fresh: Mask) -> Rows:
@@ -298,20 +313,32 @@ def _left(rows: Rows, taken: Rows, fresh: Mask) -> Rows:
     return rows[:0] if len(taken) == len(rows) else (rest := np.delete(rows, taken))[fresh[rest]]
 
 
-def _among(chosen: Rows, count: int, q: Ints, p: Rows) -> tuple[Ints, Rows]:
-    """Hits (q, p) of the chosen ones of `count` positions, q now counting among the chosen."""
-    if not q.size:
-        return q, p
+def _places(chosen: Rows, count: int) -> Ints:
+    """For each of `count` positions its place among the chosen ones, which ascend; -1 for none."""
+    if len(chosen) == count:
+        return chosen
     place = np.full(count, -1)
     place[chosen] = np.arange(len(chosen))
-    kept = place[q] >= 0
-    return place[q[kept]], p[kept]
+    return place
+
+
+def _kept(q: Ints, *columns: Rows) -> tuple[Ints, ...]:
+    """Hits at positions q and their columns, without those whose position is -1."""
+    kept = q >= 0
+    return (q, *columns) if kept.all() else (q[kept], *(column[kept] for column in columns))
+
+
+def _ascending(values: Ints) -> bool:
+    """Strictly: each once, in order."""
+    return bool((values[1:] > values[:-1]).all())
 
 
 def _first_of_each(groups: Ints, wanted: Mask) -> Rows:
     """The first wanted position of each group; `groups` is sorted."""
-    places = np.flatnonzero(wanted)
-    _, first = np.unique(groups[places], return_index=True)
+    places = wanted.nonzero()[0]
+    of = groups[places]
+    first = np.ones(len(of), np.bool_)
+    first[1:] = of[1:] != of[:-1]
     return places[first]
 
 

@@ -32,7 +32,7 @@ def add(store: Entries, numbers: Numbers, weight: Sequence[float] | Floats | Non
 
 
 def rows_of(store: Entries, names: Numbers) -> Rows:
-    q, rows = store.lookup(digests(names))
+    q, rows, _ = store.among(store.index.lookup(digests(names)))
     out = np.full(len(names), -1)
     out[q] = rows
     return out

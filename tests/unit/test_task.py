@@ -273,9 +273,9 @@ def test_a_batch_whose_events_all_have_one_id_is_handled_at_once(monkeypatch: py
     rounds: list[int] = []
     plain = Join._take_labels
 
-    def counted(join: Join, side: Side, rows: Rows, result: Joined) -> None:
+    def counted(join: Join, side: Side, rows: Rows, result: Joined, *hits: Rows) -> None:
         rounds.append(len(rows))
-        plain(join, side, rows, result)
+        plain(join, side, rows, result, *hits)
 
     monkeypatch.setattr(Join, "_take_labels", counted)
     outcome = Fed()("l", *(labelled(START + 300 * n * SECOND, "same", float(n % 2)) for n in range(6)))
