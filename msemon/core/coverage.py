@@ -12,6 +12,8 @@ from msemon.core.panes import Block, Sheet, found, grouped, runs
 from msemon.core.shape import Window
 from msemon.events import Ints
 
+_DENSE = 4  # so many possible (pane, series) an event are counted without sorting
+
 
 class Counted(IntEnum):
     """What is counted; the value is the row."""
@@ -36,13 +38,11 @@ class Coverage:
         for r, ring in enumerate(self.rings):
             panes = times_us // self._pane_us[r]
             taken = np.flatnonzero((panes >= oldest[:, r]) & (sids >= 0))
-            self._count(ring, kind, panes[taken], sids[taken])
+            self._count(ring, kind, panes[taken], sids[taken].astype(np.int64))
 
     @staticmethod
-    def _count(ring: dict[int, Block], kind: Counted, panes: Ints, sids: npt.NDArray[np.int32]) -> None:
-        order, starts = grouped(panes, sids)
-        counts = np.diff(starts, append=order.size)
-        panes, sids = panes[order[starts]], sids[order[starts]]
+    def _count(ring: dict[int, Block], kind: Counted, panes: Ints, sids: Ints) -> None:
+        panes, sids, counts = _tallied(panes, sids)
         for begin, end in runs(panes):
             block = ring.setdefault(int(panes[begin]), Block(len(Counted)))
             rows = block.rows(sids[begin:end])  # first, for it may replace block.data
@@ -68,6 +68,19 @@ class Coverage:
         for ring in self.rings:
             for block in ring.values():
                 block.clear(sids)
+
+
+def _tallied(panes: Ints, sids: Ints) -> tuple[Ints, Ints, Ints]:
+    """The distinct (pane, sid) in their order, and how often each stands there."""
+    if not panes.size:
+        return panes, sids, panes
+    low, span = int(panes.min()), int(sids.max()) + 1
+    if (int(panes.max()) - low + 1) * span <= _DENSE * panes.size:  # as almost always: no need to sort
+        tally = np.bincount((panes - low) * span + sids)
+        codes = tally.nonzero()[0]
+        return codes // span + low, codes % span, tally[codes]
+    order, starts = grouped(panes, sids)
+    return panes[order[starts]], sids[order[starts]], np.diff(starts, append=order.size)
 
 
 def counted(panes: Mapping[int, Sheet], sids: Ints, oldest: Ints, newest: Ints) -> Ints:

@@ -32,23 +32,27 @@ class Digester:
             for part in range(-(-8 * (_WORDS + 2) // 64))
         )
         lanes = np.frombuffer(stream, np.uint64).reshape(_LANES, -1)[:, : _WORDS + 2]
-        self._words = np.ascontiguousarray(lanes[:, 2:].T)
-        self._start, self._length = lanes[:, 0].copy(), lanes[:, 1].copy()
+        self._start = lanes[:, 0].copy()
+        self._factors = np.ascontiguousarray(lanes[:, 1:].T)  # of the length, then of each word
 
     def __call__(self, ids: list[bytes]) -> Digests:
         """Digests of n ids as uint64 (n, 2). The length is hashed too, so padding with NUL bytes changes nothing."""
         n = len(ids)
         if not n:
             return np.empty((0, 2), np.uint64)
-        lengths = np.fromiter(map(len, ids), np.uint64, n)
+        lengths = np.fromiter(map(len, ids), np.int64, n)
         longest = int(lengths.max())
         if longest > LONGEST:
             ids = [i if len(i) <= LONGEST else hashlib.blake2b(i, digest_size=LONGEST).digest() for i in ids]
             longest = LONGEST
         width = max(1, -(-longest // 4))
-        words = np.array(ids, dtype=f"S{4 * width}").view(np.uint32).reshape(n, width).astype(np.uint64)
-        high = (words @ self._words[:width] + lengths[:, None] * self._length + self._start) >> np.uint64(32)
-        return _mixed(high[:, 0::2] << np.uint64(32) | high[:, 1::2])
+        words = np.empty((n, 1 + width), np.uint64)
+        words[:, 0] = lengths
+        words[:, 1:] = np.array(ids, dtype=f"S{4 * width}").view(np.uint32).reshape(n, width)
+        lanes = words @ self._factors[: 1 + width]
+        lanes += self._start
+        lanes >>= np.uint64(32)
+        return _mixed(lanes[:, 0::2] << np.uint64(32) | lanes[:, 1::2])
 
 
 def _mixed(words: Digests) -> Digests:

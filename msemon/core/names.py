@@ -61,6 +61,8 @@ class Names:
 
     def targets_of(self, targets: list[Target | None]) -> Ints:
         """Numbers of n targets, new ones added."""
+        if targets.count(None) == len(targets):
+            return np.zeros(len(targets), np.int64)
         for target in dict.fromkeys(targets):  # not a set: numbers must not hang on hash seeds
             if target not in self._targets:
                 self._add_target(target)

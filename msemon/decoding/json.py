@@ -88,9 +88,8 @@ class JsonDecoder:
         rest: Sequence[int] = range(len(records))
         if self._layout.quick is not None and len(records) > 0:
             rest = np.flatnonzero(~take_plain(records, self._keys, claimed, horizon, columns)).tolist()
-        own, latest = claimed.tolist(), horizon.tolist()
         for row in rest:
-            self._add(row, batch.values[row], records[row], own[row], latest[row], columns)
+            self._add(row, batch.values[row], records[row], int(claimed[row]), int(horizon[row]), columns)
         return columns.decoded(batch, kept)
 
     def _parsed(self, values: Sequence[bytes | None]) -> list[tuple[Any, ...]]:
