@@ -1,7 +1,7 @@
 """F26 end to end: more segments and models than the limits allow are folded; caps hold, totals add up, memory is flat.
 
-100,000 segments and 20,000 models, each once, over four partitions with limits of 500 and 50 each: fifty times what
-the process may hold.
+150,000 segments and 30,000 models, each once, over four partitions with limits of 500 and 50 each: seventy-five times
+what the process may hold.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from support.histories import PARTITIONS
 from support.running import Scrape, daemon
 from support.stories import made, names, settings
 
-SEGMENTS, MODELS = 100_000, 20_000
+SEGMENTS, MODELS = 150_000, 30_000
 SERIES_LIMIT, MODELS_LIMIT = 500, 50
-TURNS = 10
+TURNS = 15
 SETTLED = 5
 """Turns until memory has its size. A task throws its names out once 4,096 more than twice those in use have gathered,
 which takes four turns; till then every turn brings what it would bring if they were never thrown out."""
@@ -48,7 +48,10 @@ def labels(topic: str, turn: int, base_ms: int) -> Records:
 
 @pytest.mark.timeout(300)
 def test_a_flood_of_segments_and_models(kafka, tmp_path):
-    """After every turn of the flood; memory is the same after half and after all of the names."""
+    """After every turn of the flood; memory is the same after a third and after all of the names.
+
+    Ten turns are compared, for what a turn's buffers and the allocator add or give back is up to 10 MiB either way.
+    """
     topics = made(kafka, names())
     given = settings(
         kafka, topics, segments=[["user"]], join__memory="1s", join__timeout="10s",
@@ -68,7 +71,7 @@ def test_a_flood_of_segments_and_models(kafka, tmp_path):
             memory.append(running.rss)
         running.scrape(openmetrics=True)
     print([f"{each / MIB:.0f} MiB" for each in memory])
-    assert memory[-1] < memory[SETTLED - 1] + 12 * MIB, "what is folded leaves nothing behind"
+    assert memory[-1] < memory[SETTLED - 1] + 24 * MIB, "what is folded leaves nothing behind"
 
 
 def check(scrape: Scrape, done: int) -> None:
