@@ -36,7 +36,7 @@ class Place(NamedTuple):
 
 
 class Sum(NamedTuple):
-    """A chunk's size in bytes and its checksum (BLAKE2b of 16 bytes)."""
+    """A chunk's size in bytes and its checksum (`digest`)."""
 
     size: int
     digest: bytes

@@ -13,6 +13,8 @@ from support.lives import Monitor
 from support.oracle import Oracle
 from support.report import not_run
 
+REBUILT = "no state of a partition that was read before: rebuilding it from the log"
+
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
@@ -84,3 +86,48 @@ def left(monitor: Monitor, which: int, lost: tuple[list[Event], list[Event]]) ->
     gone = {event.id for event in lost[which]}
     sides[which] = [event for event in sides[which] if event.id not in gone]
     return monitor.oracle(*sides)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["predictions", "labels"])
+def test_f15_back_to_an_older_checkpoint_at_or_below_the_cut(own, tmp_path, which):
+    """The newest checkpoint lies beyond the cut, one before it does not: that one is taken, nothing is rebuilt, and all
+    equals the log as it is now."""
+    monitor = Monitor(own.bootstrap, tmp_path, state__interval="1h")  # so that only the end of a life is kept
+    monitor.send(*monitor.events(150, "kept"))
+    with monitor.run() as running:
+        monitor.await_exact(running)
+    end = monitor.ends(monitor.topics[which])[0]
+    lost = monitor.events(100, "lost")
+    with monitor.run() as running:
+        monitor.send(*lost)
+        monitor.await_exact(running)
+    own.kill()
+    cut(own, monitor.topics[which], end)
+    own.start()
+    monitor.send(*monitor.events(70, "fresh"))
+    with monitor.run() as running:
+        monitor.await_exact(running, left(monitor, which, lost))
+        assert running.said("a checkpoint lies beyond the log's end")
+        assert running.said("state restored")
+        assert not running.said(REBUILT)
+
+
+def test_f15_back_to_the_last_checkpoint_while_running(own, tmp_path):
+    """What was read since it may have been cut off, what is in it was not: the process goes back to it by itself."""
+    monitor = Monitor(own.bootstrap, tmp_path, state__interval="1h")
+    monitor.send(*monitor.events(150, "kept"))
+    with monitor.run() as running:
+        monitor.await_exact(running)
+    end = monitor.ends(monitor.topics[1])[0]
+    lost, fresh = monitor.events(100, "lost"), monitor.events(70, "fresh")
+    with monitor.run() as running:
+        monitor.send(*lost)
+        monitor.await_exact(running)
+        own.kill()
+        cut(own, monitor.topics[1], end)
+        own.start()
+        running.until(lambda: running.said("the log was cut back"), "the cut to be noticed", 60)
+        monitor.send(*fresh)
+        monitor.await_exact(running, left(monitor, 1, lost))
+        assert len(running.said("state restored")) == 2
+        assert not running.said(REBUILT)

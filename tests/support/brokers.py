@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +96,8 @@ class Broker:
     bootstrap: str
     log: Path
     process: subprocess.Popen[bytes] | None = None
+    controller: bool = False
+    """It speaks with brokers alone, so being there is all that can be asked of it."""
 
     @property
     def pid(self) -> int:
@@ -103,12 +105,16 @@ class Broker:
             raise RuntimeError(f"{self.name} is not running")
         return self.process.pid
 
-    def start(self) -> None:
-        """Start and wait until it answers; raises RuntimeError with the end of its log."""
+    def launch(self) -> None:
+        """Start, and wait for nothing."""
         with self.log.open("ab") as log:
             self.process = child.start(self.command, log, os.environ)
+
+    def start(self) -> None:
+        """Start and wait until it answers; raises RuntimeError with the end of its log."""
+        self.launch()
         try:
-            wait_until(self._answers, START_S, f"{self.name} to answer", every_s=0.1)
+            wait_until(self.answers, START_S, f"{self.name} to answer", every_s=0.1)
         except BaseException as problem:
             self.stop()
             tail = self.log.read_text(errors="replace")[-3000:]
@@ -135,12 +141,19 @@ class Broker:
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
-    def _answers(self) -> bool:
-        if self.process is None or self.process.poll() is not None:
+    @property
+    def ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
+
+    def answers(self) -> bool:
+        """Whether it serves. Raises RuntimeError where it has ended."""
+        if self.ended:
             raise RuntimeError("it ended by itself")
         host, port = self.bootstrap.split(":")
         try:
             socket.create_connection((host, int(port)), timeout=1.0).close()
+            if self.controller:
+                return True
             with admin(self.bootstrap, timeout_s=5.0) as client:
                 return bool(client.describe_cluster()["brokers"])
         except (KafkaError, OSError):
@@ -163,6 +176,24 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
+NODE = {
+    "controller.listener.names": "CONTROLLER",
+    "num.network.threads": "2",
+    "num.io.threads": "4",
+    "offsets.topic.num.partitions": "4",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.num.partitions": "2",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "group.initial.rebalance.delay.ms": "0",  # else each first join waits 3 s for members that will not come
+    "group.min.session.timeout.ms": "1000",
+    "log.cleaner.dedupe.buffer.size": "16777216",
+}
+"""What every node of Apache Kafka here is set to: small and quick."""
+
+
 def apache_kafka(directory: Path, **overrides: str) -> Broker:
     """One node of Apache Kafka (KRaft, broker and controller in one), its storage formatted, not yet started.
 
@@ -173,34 +204,29 @@ def apache_kafka(directory: Path, **overrides: str) -> Broker:
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
-        "controller.listener.names": "CONTROLLER",
         "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
         "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
-        "log.dirs": str(directory / "data"),
-        "num.network.threads": "2",
-        "num.io.threads": "4",
-        "offsets.topic.num.partitions": "4",
-        "offsets.topic.replication.factor": "1",
-        "transaction.state.log.num.partitions": "2",
-        "transaction.state.log.replication.factor": "1",
-        "transaction.state.log.min.isr": "1",
-        "share.coordinator.state.topic.num.partitions": "1",
-        "share.coordinator.state.topic.replication.factor": "1",
-        "group.initial.rebalance.delay.ms": "0",  # else each first join waits 3 s for members that will not come
-        "group.min.session.timeout.ms": "1000",
-        "log.cleaner.dedupe.buffer.size": "16777216",
     } | {name.replace("_", "."): value for name, value in overrides.items()}
+    return kafka_node(directory, settings, port, new_cluster_id())
+
+
+def kafka_node(directory: Path, settings: Mapping[str, str], port: int, cluster_id: str) -> Broker:
+    """A node with these settings on top of `NODE`, its storage formatted, not yet started; it listens at `port`."""
     properties = directory / "server.properties"
-    properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    given = NODE | {"log.dirs": str(directory / "data")} | dict(settings)
+    properties.write_text("".join(f"{name}={value}\n" for name, value in given.items()))
     java = [shutil.which("java") or "java", "-Xms64m", "-Xmx512m", "-XX:TieredStopAtLevel=1"]
     java += ["-cp", f"{ensure_kafka_jars()}/*", f"-Dlog4j2.configurationFile={KAFKA_DIRECTORY / 'log4j2.properties'}"]
-    _format(java, properties)
+    _format(java, properties, cluster_id)
     return Broker("Apache Kafka", [*java, "kafka.Kafka", str(properties)], f"127.0.0.1:{port}", directory / "kafka.log")
 
 
-def _format(java: Sequence[str], properties: Path) -> None:
+def new_cluster_id() -> str:
     # A leading dash would be taken for an option.
-    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
+
+
+def _format(java: Sequence[str], properties: Path, cluster_id: str) -> None:
     command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=START_S, check=False)
     if done.returncode != 0:

@@ -29,10 +29,12 @@ class Record(NamedTuple):
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-def create_topics(bootstrap: str, partitions: Mapping[str, int], configs: Mapping[str, str] | None = None) -> None:
+def create_topics(
+    bootstrap: str, partitions: Mapping[str, int], configs: Mapping[str, str] | None = None, replicas: int = 1
+) -> None:
     """Create each topic with its number of partitions, and wait until all have leaders."""
     wanted: dict[str, dict[str, Any]] = {
-        topic: {"num_partitions": count, "replication_factor": 1, "configs": dict(configs or {})}
+        topic: {"num_partitions": count, "replication_factor": replicas, "configs": dict(configs or {})}
         for topic, count in partitions.items()
     }
     with admin(bootstrap) as client:

@@ -41,7 +41,7 @@ class Traffic:
     def __exit__(self, *_: object) -> None:
         self.hang_up()
 
-    def __init__(self, bootstrap: str, seed: int = 1) -> None:
+    def __init__(self, bootstrap: str, seed: int = 1, replicas: int = 1) -> None:
         self.bootstrap = bootstrap
         self.topics = [unique("predictions"), unique("labels")]
         self.group = unique("group")
@@ -50,7 +50,7 @@ class Traffic:
         self._open: deque[Event] = deque()
         self._random = Random(seed)
         self._producer: KafkaProducer | None = None
-        create_topics(bootstrap, dict.fromkeys(self.topics, PARTITIONS))
+        create_topics(bootstrap, dict.fromkeys(self.topics, PARTITIONS), replicas=replicas)
 
     def settings(self, **more: Any) -> dict[str, Any]:
         """Of a daemon on it that checkpoints every second; in `more` two underscores stand for a dot."""
@@ -136,7 +136,8 @@ class Traffic:
 
     def _send(self, asked: list[Event], answers: list[Event]) -> None:
         if self._producer is None:
-            self._producer = KafkaProducer(bootstrap_servers=self.bootstrap, linger_ms=5, max_block_ms=20_000)
+            options = {"linger_ms": 5, "max_block_ms": 20_000, "metadata_max_age_ms": 1_000}
+            self._producer = KafkaProducer(bootstrap_servers=self.bootstrap, **options)
         sent = []
         for topic, events in zip(self.topics, (asked, answers), strict=True):
             for event in events:
