@@ -6,7 +6,7 @@ import json
 import os
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,15 +74,27 @@ def _labels(metric: Mapping[str, str]) -> Labels:
 
 
 @contextmanager
-def prometheus(binary: str, directory: Path, targets: Mapping[str, int], every_s: float = 1.0) -> Iterator[Prometheus]:
-    """A server that scrapes these ports of this machine; a target's name is its label `instance`."""
+def prometheus(
+    binary: str,
+    directory: Path,
+    targets: Mapping[str, int],
+    every_s: float = 1.0,
+    rules: Sequence[Path] = (),
+    alertmanager: int | None = None,
+) -> Iterator[Prometheus]:
+    """A server that scrapes these ports of this machine; a target's name is its label `instance`. It evaluates the
+    rules as often as it scrapes, and sends alerts to the Alertmanager on that port.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     (port,) = free_ports(1)
     each = [{"targets": [f"127.0.0.1:{at}"], "labels": {"instance": name}} for name, at in targets.items()]
     interval = f"{round(every_s * 1000)}ms"
+    receivers = [] if alertmanager is None else [{"static_configs": [{"targets": [f"127.0.0.1:{alertmanager}"]}]}]
     settings = {
-        "global": {"scrape_interval": interval, "scrape_timeout": interval},
+        "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
         "scrape_configs": [{"job_name": "msemon", "static_configs": each}],
+        "rule_files": [str(rule) for rule in rules],
+        "alerting": {"alertmanagers": receivers},
     }
     file, log = directory / "prometheus.yml", directory / "prometheus.log"
     file.write_text(json.dumps(settings))  # JSON is YAML
