@@ -21,7 +21,7 @@ from msemon.core.snapshot import BadState, Piece, PieceName
 from msemon.events import Floats, Ints
 
 BLOCK = 8192
-_GROWTH = 1.25
+_GROWTH = 1.1
 
 DEAD, WAITING, REMEMBERED = 0, 1, 2
 """States of a row. Waiting: matched with nothing yet. Remembered: matched, kept to know repeats."""
