@@ -19,6 +19,7 @@ from msemon.events import Floats, Ints
 NEVER = -(1 << 62)
 """Older than every pane."""
 
+_AT_ONCE = 2048  # columns merged at a time, so that what is worked on stays in the cache
 _DENSE_CELLS = 1 << 40  # combined pane numbers above this are renumbered, so that they can't overflow
 
 Sids = npt.NDArray[np.int32]
@@ -170,10 +171,14 @@ def _parts(ring: Ring, panes: Ints, sids: Ints, offset: int) -> Iterator[_Part]:
 
 
 def _merge_parts(parts: Sequence[_Part], source: Floats) -> None:
-    """Merge source (FIELDS, k) into the blocks its columns belong to: taken together, merged at once, put back."""
+    """Merge source (FIELDS, k) into the blocks its columns belong to: taken together, merged, put back."""
     places = [block.rows(sids) for block, sids, _ in parts]
     held = [block.data.take(rows, axis=1) for (block, _, _), rows in zip(parts, places, strict=True)]
-    merged = moments.merge(_side_by_side(held), source)
+    whole = _side_by_side(held)
+    merged = np.empty_like(whole)
+    for begin in range(0, source.shape[1], _AT_ONCE):
+        some = slice(begin, begin + _AT_ONCE)
+        merged[:, some] = moments.merge(whole[:, some], source[:, some])
     for (block, _, columns), rows in zip(parts, places, strict=True):
         block.data[:, rows] = merged[:, columns]
         block.dirty = True
