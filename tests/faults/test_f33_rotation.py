@@ -13,6 +13,7 @@ from support.brokers import admin, running, why_no_kafka
 from support.doors import Authority, put, scram, tls, with_door
 from support.lives import Monitor
 from support.report import not_run
+from support.topics import unique
 
 USER = "monitor"
 
@@ -44,7 +45,8 @@ def test_f33_a_password_that_is_rotated(tmp_path):
         password("first")
         put(secret, "first\n")
         monitor = Monitor(broker.bootstrap, tmp_path, kafka__security_protocol="SASL_PLAINTEXT",
-                          kafka__sasl_mechanism="SCRAM-SHA-256", kafka__sasl_username=USER)  # fmt: skip
+                          kafka__sasl_mechanism="SCRAM-SHA-256", kafka__sasl_username=USER, state__store="kafka",
+                          state__topic=unique("state"))  # fmt: skip
         environment = {"MSEMON_SECRETS_DIR": str(secrets)}
         with monitor.run(environment=environment, kafka__bootstrap_servers=door) as daemon:
             monitor.send(*monitor.events(100, "before"))
@@ -58,6 +60,7 @@ def test_f33_a_password_that_is_rotated(tmp_path):
             put(secret, "second\n")
             monitor.send(*monitor.events(100, "after"))
             monitor.await_exact(daemon)
+            monitor.await_kept(daemon)  # the clients of the state topic log in anew as well
             assert daemon.said("a secret has changed")
             assert not {"first", "second"} & {str(value) for line in daemon.lines() for value in line.values()}
 
