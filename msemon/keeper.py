@@ -151,6 +151,10 @@ class Keeper:
         self._jobs.put((checkpointer, checkpointer.plan(keeping.snapshot(task))))
         return True
 
+    def disown(self, partition: int) -> None:
+        """Whatever is stored of it counts events that its log no longer has."""
+        self._checkpointers[partition].disown()
+
     def written(self, timeout_s: float = 0.0) -> list[Written]:
         """Checkpoints that have ended since the last call; waits for one where a timeout is given."""
         ended: list[Written] = []

@@ -219,6 +219,7 @@ class Ownership:
             if found.task is not None:
                 self._forget_remade(found.task, self._source.topic_ids())
                 if anyway and not self._reaches(partition, found.task.offsets):
+                    self._keeper.disown(partition)
                     found.task = None
             offsets = {} if found.task is None else self._offsets_of(found.task)
         except Unreachable as error:
@@ -242,7 +243,11 @@ class Ownership:
         self._durable.update(offsets)
         self._born_with = min({self._born_with, found.task.born_with} - {0}, default=0)
         log.info("state restored", partition=partition, store=self._keeper.source, seconds=round(found.seconds, 3))
-        self._read(partition, offsets)
+        if declined:  # which a crash must not take for right once the log has grown beyond it
+            self._starting[partition] = _Start(offsets)
+            self._keeper.checkpoint(found.task)
+        else:
+            self._read(partition, offsets)
         self._restoring.discard(partition)  # last: readiness is asked for from other threads
 
     def _forget_remade(self, task: Task, now: Mapping[str, str]) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from msemon.core.snapshot import Piece, PieceName, Snapshot
 from msemon.state import codec, manifest
@@ -30,6 +30,8 @@ class Leftovers:
 
     chunks: frozenset[ChunkKey] = frozenset()
     manifests: frozenset[ManifestKey] = frozenset()
+    beyond: frozenset[ManifestKey] = frozenset()
+    """Those of the manifests whose log was cut back below them: once it has grown again they would look right."""
 
 
 @dataclass(slots=True)
@@ -129,7 +131,8 @@ class Checkpointer:
 
     def __init__(self, partition: int, writer: str, leftovers: Leftovers | None = None) -> None:
         """`writer` was never used before (`new_writer`). `leftovers` as found when the task was restored: what others
-        wrote is deleted with the second checkpoint, when the first, full one is known to be durable."""
+        wrote is deleted with the second checkpoint, when the first, full one is known to be durable; what lies beyond
+        the log's end already with the first, since it can't be gone back to."""
         if not is_writer(writer):
             raise ValueError(f"{writer[:80]!r} can't name a writer")
         self._partition = partition
@@ -192,6 +195,10 @@ class Checkpointer:
         self._owed.clear()
         self._previous = write.names
 
+    def disown(self) -> None:
+        """All that others had left lies beyond the log's end."""
+        self._others = replace(self._others, beyond=self._others.manifests)
+
     def failed(self, write: CheckpointWrite, *, lost: bool = False) -> None:
         """It may or may not be in the store: all of it is owed again. `lost`: what was there before is gone too."""
         self._require_current(write)
@@ -227,9 +234,9 @@ class Checkpointer:
         )
 
     def _superfluous(self, content: Manifest) -> tuple[set[ChunkKey], set[ManifestKey]]:
-        """What this checkpoint and the last durable one do not name; nothing while there is no durable one."""
+        """What this checkpoint and the last durable one do not name; while there is none, only what is wrong."""
         if self._durable is None:
-            return set(), set()
+            return set(), set(self._others.beyond)
         chunks = (self._chunks | self._others.chunks) - content.chunks.keys() - self._durable.chunks.keys()
         return chunks, (self._manifests | self._others.manifests) - {self._durable.key}
 

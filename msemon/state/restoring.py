@@ -59,15 +59,15 @@ def restore(
     """
     found = yield from store.restore(partition)
     try:
-        outcome = Restoration(
-            rejected=list(found.rejected),
-            leftovers=Leftovers(frozenset(found.chunks), frozenset(found.manifests)),
-        )
+        outcome, beyond = Restoration(rejected=list(found.rejected)), set()
         for candidate in (yield from _candidates(found, partition, outcome.rejected)):
             if usable(candidate.offsets):
                 outcome.restored = yield from _try(candidate, found, store.name, accept, outcome.rejected)
+            else:
+                beyond.add(candidate.key)
             if outcome.restored is not None:
                 break
+        outcome.leftovers = Leftovers(frozenset(found.chunks), frozenset(found.manifests), frozenset(beyond))
         return outcome
     finally:
         found.close()

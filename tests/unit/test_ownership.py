@@ -265,6 +265,31 @@ def test_a_checkpoint_beyond_the_logs_end_is_passed_over(store, member):
     assert two.pairs() == 4
 
 
+def test_a_checkpoint_beyond_the_logs_end_is_gone_before_the_log_can_grow_over_it(store, member):
+    """Else a crash soon after would take it for right, although it counts what was cut off."""
+    one = member().own(0)
+    one.checkpoint(0)
+    one.read_pairs(0, 6)
+    one.checkpoint(0)  # of predictions up to 76; the one before up to 70
+    two = member(FakeSource(ends={PREDICTIONS: 73, LABELS: 50})).own(0)
+    assert two.position(0) == (70, 50)
+    two.read_pairs(0, 1)  # and then a crash, before another checkpoint
+    three = member(grown()).own(0)
+    assert three.position(0) == (70, 50), "not 76"
+    assert three.pairs() == 0
+
+
+def test_checkpoints_all_beyond_the_logs_end_are_gone_before_the_log_can_grow_over_them(store, member):
+    one = member().own(0)
+    one.read_pairs(0, 6)
+    one.checkpoint(0)
+    one.checkpoint(0)
+    member(FakeSource(ends={PREDICTIONS: 40, LABELS: 50}, committed_before=where(0, 76, 50))).own(0)
+    three = member(grown()).own(0)
+    assert three.position(0) == (30, 30), "where the log was read from anew"
+    assert three.pairs() == 0
+
+
 def test_a_log_that_was_cut_back_takes_the_task_back_with_it(store, member):
     one = member().own(0)
     one.read_pairs(0, 4)
