@@ -109,11 +109,13 @@ def _run(settings: Settings) -> int:
 
 
 def _client_options(settings: Settings) -> None:
-    """Refuses client options the client does not know; only the client can tell."""
-    from msemon.sources.kafka_config import client_config
+    """Refuses a client that is not installed, and client options the client does not know; only the client can tell."""
+    from msemon.sources import opening
 
+    if missing := opening.client_missing(settings):
+        raise SettingsError([f"{missing} (from {settings.origins.get('kafka.client')})"])
     try:
-        client_config(settings)
+        opening.look_at_options(settings)
     except ValueError as error:
         raise SettingsError([f"{error} (from {settings.origins.get('kafka.client_options')})"]) from None
 

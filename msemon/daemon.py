@@ -32,13 +32,14 @@ from msemon.export.pipeline import Pipeline
 from msemon.export.server import Server
 from msemon.keeper import Keeper
 from msemon.ownership import Ownership
-from msemon.reaching import Renewal, apart
+from msemon.reaching import Renewal
 from msemon.settings import Settings
 from msemon.settings.values import Duration
 from msemon.sources import retention
+from msemon.sources.apart import apart
 from msemon.sources.base import ErrorKind, Fatal, Polled, Source, Trouble, UnequalPartitions, Unreachable
 from msemon.sources.in_step import InStep
-from msemon.sources.kafka_python import KafkaPythonSource
+from msemon.sources.opening import open_source
 from msemon.state import Unavailable, Unusable, open_store
 from msemon.watchdog import Watchdog
 from msemon.wiring import decoder_of, shape_of
@@ -70,7 +71,7 @@ class Daemon:
         settings: Settings,
         *,
         install_signals: bool,
-        make_source: Callable[[Settings], Source] = KafkaPythonSource,
+        make_source: Callable[[Settings], Source] = open_source,
         stalled_s: float = STALLED_S,
     ) -> None:
         self._settings = settings

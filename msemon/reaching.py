@@ -7,12 +7,12 @@ outage the old one is back by itself; so one takes over only where the cluster a
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
 import structlog
 
+from msemon.sources.apart import apart
 from msemon.sources.base import Source, UnequalPartitions
 
 log = structlog.get_logger(__name__)
@@ -28,20 +28,6 @@ SETTLE_S = 10.0
 
 RETRY_S = (1.0, 30.0)  # first and longest wait between two tries
 CLOSE_S = 2.0
-
-
-def apart(call: Callable[[], object], name: str) -> Future[object]:
-    """Make a call that may block on a thread of its own, one that does not keep the process from its end."""
-    future: Future[object] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as problem:  # noqa: BLE001 (whoever asks for the result gets it)
-            future.set_exception(problem)
-
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return future
 
 
 class Renewal:

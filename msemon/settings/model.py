@@ -78,8 +78,8 @@ class KafkaSettings(Section):
     """Topics to read, any number; what an event is follows from its content."""
     group_id: Text = "msemon"
     """Consumer group; replicas of one monitor share it."""
-    client: Annotated[Literal["kafka-python", "librdkafka"], later("librdkafka")] = "kafka-python"
-    """Kafka client library; librdkafka is not in this version."""
+    client: Literal["kafka-python", "librdkafka"] = "kafka-python"
+    """Kafka client library that reads the topics; librdkafka needs the extra msemon[librdkafka]."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """How to speak to the brokers."""
     sasl_mechanism: Annotated[

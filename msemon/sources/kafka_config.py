@@ -23,11 +23,13 @@ _NOT_OURS_TO_GIVE = CLIENT_OWN | {
 def client_config(settings: Settings, connect_s: float = CONNECT_S) -> dict[str, Any]:
     """Options that every client takes: where the brokers are and how to be let in.
 
-    Raises ValueError naming the `client_options` that no client knows or that are not for users.
+    Raises ValueError naming the `client_options` that no client knows or that are not for users. Names with dots are
+    librdkafka's own, where the source is on it.
     """
     kafka = settings.kafka
     known = KafkaConsumer.DEFAULT_CONFIG.keys() | KafkaProducer.DEFAULT_CONFIG.keys()
-    refused = sorted(name for name in kafka.client_options if name in _NOT_OURS_TO_GIVE or name not in known)
+    given = [name for name in kafka.client_options if kafka.client == "kafka-python" or "." not in name]
+    refused = sorted(name for name in given if name in _NOT_OURS_TO_GIVE or name not in known)
     if refused:
         raise ValueError(f"kafka.client_options may not have {', '.join(refused)}")
     password = kafka.sasl_password

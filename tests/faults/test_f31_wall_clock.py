@@ -111,6 +111,7 @@ MAY = {
     "check.py": "shows how a sample would be judged now",
     "daemon.py": "one function, for what is exported and for `future`",
     "sources/kafka_python.py": "where `start` is a duration back from now",
+    "sources/librdkafka.py": "the same",
     "demo/producer.py": "invents events of now",
 }
 

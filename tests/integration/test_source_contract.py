@@ -1,4 +1,4 @@
-"""What a source promises, on real brokers.
+"""What a source promises, on real brokers, with each client.
 
 `broker` is each broker in turn; a test that takes `kafka` needs what only Apache Kafka does (section 10 of the design
 names what Tansu lacks), one that takes `own_kafka` reaches for the broker's disk.
@@ -18,12 +18,12 @@ import pytest
 from kafka import KafkaConsumer
 from kafka import TopicPartition as KafkaTopicPartition
 
+from msemon.settings import Settings
 from msemon.settings.values import Start
 from msemon.sources import kafka_inside, kafka_python
-from msemon.sources.base import Fatal, Gap, TopicPartition, UnequalPartitions, Unreachable
-from msemon.sources.kafka_python import KafkaPythonSource
+from msemon.sources.base import Fatal, Gap, Source, TopicPartition, UnequalPartitions, Unreachable
 from support.brokers import Broker, admin, apache_kafka, free_ports, running, why_no_kafka
-from support.members import EARLIEST, Member, member, settings, until
+from support.members import EARLIEST, MAKERS, Member, member, settings, until
 from support.record_batches import with_checksum, with_codec
 from support.report import not_run
 from support.topics import (
@@ -49,16 +49,31 @@ def topics_before(request: pytest.FixtureRequest) -> set[str]:
         return set(client.list_topics())
 
 
-class Place:
-    """Two topics of their own on a broker."""
+@pytest.fixture(params=list(MAKERS))
+def client(request: pytest.FixtureRequest) -> str:
+    """Each client in turn; the test's members are on it."""
+    name: str = request.param
+    return name
 
-    def __init__(self, bootstrap: str, partitions: int = 1, configs: dict[str, str] | None = None) -> None:
+
+def source_of(chosen: Settings, **options: Any) -> Source:
+    found: Source = MAKERS[chosen.kafka.client](chosen, **options)
+    return found
+
+
+class Place:
+    """Two topics of their own on a broker, read with a client."""
+
+    def __init__(
+        self, bootstrap: str, client: str, partitions: int = 1, configs: dict[str, str] | None = None
+    ) -> None:
+        self.client = client
         self.bootstrap = bootstrap
         self.a, self.b, self.group = unique("a"), unique("b"), unique("group")
         create_topics(bootstrap, {self.a: partitions, self.b: partitions}, configs)
 
     def settings(self, **kafka: Any) -> Any:
-        return settings(self.bootstrap, [self.a, self.b], self.group, **kafka)
+        return settings(self.bootstrap, [self.a, self.b], self.group, **{"client": self.client} | kafka)
 
     def write(self, topic: str, *values: bytes, partition: int = 0, **options: Any) -> None:
         produce(self.bootstrap, topic, [Record(value, partition) for value in values], **options)
@@ -80,8 +95,8 @@ def committed(bootstrap: str, group: str, where: TopicPartition) -> int | None:
 # Reading
 
 
-def test_records_arrive_in_order_with_offsets_timestamps_keys_and_headers(broker):
-    place = Place(broker)
+def test_records_arrive_in_order_with_offsets_timestamps_keys_and_headers(broker, client):
+    place = Place(broker, client)
     produce(
         broker,
         place.a,
@@ -102,8 +117,8 @@ def test_records_arrive_in_order_with_offsets_timestamps_keys_and_headers(broker
 
 
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
-def test_compressed_batches_arrive_whole(broker, codec):
-    place = Place(broker)
+def test_compressed_batches_arrive_whole(broker, codec, client):
+    place = Place(broker, client)
     values = [b"%d" % i * 100 for i in range(500)]
     place.write(place.a, *values, compression_type=codec)
     with member(place.settings()) as one:
@@ -112,8 +127,8 @@ def test_compressed_batches_arrive_whole(broker, codec):
         assert one.all_of("skipped") == []
 
 
-def test_what_is_new_is_not_read_before_it_is_sought_and_resumed(broker):
-    place = Place(broker)
+def test_what_is_new_is_not_read_before_it_is_sought_and_resumed(broker, client):
+    place = Place(broker, client)
     place.write(place.a, b"0", b"1", b"2")
     with member(place.settings(), start=None) as one:
         joined(one)
@@ -128,8 +143,8 @@ def test_what_is_new_is_not_read_before_it_is_sought_and_resumed(broker):
         assert one.values() == [b"1", b"2"]
 
 
-def test_a_paused_partition_delivers_nothing_while_others_go_on_and_loses_nothing(broker):
-    place = Place(broker)
+def test_a_paused_partition_delivers_nothing_while_others_go_on_and_loses_nothing(broker, client):
+    place = Place(broker, client)
     with member(place.settings()) as one:
         joined(one)
         one.source.pause([TopicPartition(place.a, 0)])
@@ -143,8 +158,8 @@ def test_a_paused_partition_delivers_nothing_while_others_go_on_and_loses_nothin
         assert one.values(place.a) == [b"a0", b"a1"]
 
 
-def test_seeking_back_reads_again(broker):
-    place = Place(broker)
+def test_seeking_back_reads_again(broker, client):
+    place = Place(broker, client)
     place.write(place.a, b"0", b"1")
     with member(place.settings()) as one:
         one.until(lambda: len(one.values()) == 2, JOIN_S, "both")
@@ -153,8 +168,8 @@ def test_seeking_back_reads_again(broker):
         assert one.values() == [b"0", b"1", b"1"]
 
 
-def test_the_lag_is_what_lies_ahead_and_falls_to_zero(broker):
-    place = Place(broker)
+def test_the_lag_is_what_lies_ahead_and_falls_to_zero(broker, client):
+    place = Place(broker, client)
     place.write(place.a, *[b"%d" % i for i in range(30)])
     with member(place.settings(client_options={"max_poll_records": 10})) as one:
         where = TopicPartition(place.a, 0)
@@ -170,8 +185,8 @@ def test_the_lag_is_what_lies_ahead_and_falls_to_zero(broker):
 # Group
 
 
-def test_commits_are_taken_and_are_not_where_reading_begins(broker):
-    place = Place(broker)
+def test_commits_are_taken_and_are_not_where_reading_begins(broker, client):
+    place = Place(broker, client)
     place.write(place.a, b"0", b"1", b"2")
     where = TopicPartition(place.a, 0)
     with member(place.settings()) as one:
@@ -184,8 +199,8 @@ def test_commits_are_taken_and_are_not_where_reading_begins(broker):
         assert two.values() == [b"0", b"1", b"2"]
 
 
-def test_two_members_share_the_partitions_in_pairs_and_lose_and_repeat_nothing(broker):
-    place = Place(broker, partitions=4)
+def test_two_members_share_the_partitions_in_pairs_and_lose_and_repeat_nothing(broker, client):
+    place = Place(broker, client, partitions=4)
     for p in range(4):
         place.write(place.a, b"a%d" % p, partition=p)
         place.write(place.b, b"b%d" % p, partition=p)
@@ -215,7 +230,7 @@ def test_a_join_that_outlasts_a_poll_is_never_forgotten(kafka, monkeypatch):
     monkeypatch.setattr(kafka_python, "JOIN_S", 0.001)
     monkeypatch.setattr(kafka_inside, "refresh_topics", lambda consumer, topics, timeout_s: None)
     for _ in range(6):
-        place = Place(kafka)
+        place = Place(kafka, "kafka-python")
         with member(place.settings()) as one:
             deadline = time.monotonic() + 10
             while not one.owned:
@@ -225,11 +240,11 @@ def test_a_join_that_outlasts_a_poll_is_never_forgotten(kafka, monkeypatch):
             assert sum(polled.assigned is not None for polled in one.polled) <= 2
 
 
-def test_heartbeats_are_a_sign_of_the_group_and_stop_with_the_broker(kafka, tmp_path):
+def test_heartbeats_are_a_sign_of_the_group_and_stop_with_the_broker(kafka, tmp_path, client):
     if reason := why_no_kafka():
         not_run(reason)
     with running(apache_kafka(tmp_path)) as broker:
-        place = Place(broker.bootstrap)
+        place = Place(broker.bootstrap, client)
         with member(place.settings(client_options={"request_timeout_ms": 3_000})) as one:
             assert one.source.last_heard_s() == -math.inf
             joined(one)
@@ -249,8 +264,8 @@ def test_heartbeats_are_a_sign_of_the_group_and_stop_with_the_broker(kafka, tmp_
             broker.thaw()
 
 
-def test_a_member_that_slept_beyond_its_session_loses_its_partitions_and_its_commits_are_refused(kafka):
-    place = Place(kafka)
+def test_a_member_that_slept_beyond_its_session_loses_its_partitions_and_its_commits_are_refused(kafka, client):
+    place = Place(kafka, client)
     quick = {"session_timeout_ms": 1_500, "heartbeat_interval_ms": 300, "max_poll_interval_ms": 2_000}
     with member(place.settings(client_options=quick)) as one:
         joined(one)
@@ -262,8 +277,8 @@ def test_a_member_that_slept_beyond_its_session_loses_its_partitions_and_its_com
             assert not any(polled.revoked for polled in one.polled)
 
 
-def test_two_members_with_one_static_id_make_the_first_one_fail(kafka):
-    place = Place(kafka)
+def test_two_members_with_one_static_id_make_the_first_one_fail(kafka, client):
+    place = Place(kafka, client)
     with member(place.settings(group_instance_id="same")) as one:
         joined(one)
         with member(place.settings(group_instance_id="same")) as two:
@@ -274,8 +289,8 @@ def test_two_members_with_one_static_id_make_the_first_one_fail(kafka):
                     one.turn()
 
 
-def test_a_static_member_that_comes_back_need_not_wait_for_its_dead_self(kafka):
-    place = Place(kafka)
+def test_a_static_member_that_comes_back_need_not_wait_for_its_dead_self(kafka, client):
+    place = Place(kafka, client)
     patient = {"session_timeout_ms": 45_000}
     with member(place.settings(group_instance_id="pod-1", client_options=patient)) as one:
         joined(one)
@@ -285,8 +300,8 @@ def test_a_static_member_that_comes_back_need_not_wait_for_its_dead_self(kafka):
     assert time.monotonic() - before < 20
 
 
-def test_a_dynamic_member_leaves_at_once(broker):
-    place = Place(broker, partitions=2)
+def test_a_dynamic_member_leaves_at_once(broker, client):
+    place = Place(broker, client, partitions=2)
     with member(place.settings()) as one, member(place.settings()) as two:
         until([one, two], lambda: len(one.owned) == len(two.owned) == 1, JOIN_S, "a fair share")
         one.source.close(5.0)
@@ -298,8 +313,8 @@ def test_a_dynamic_member_leaves_at_once(broker):
 # Where to begin
 
 
-def test_begin_at_the_latest_the_earliest_or_a_time(broker):
-    place = Place(broker)
+def test_begin_at_the_latest_the_earliest_or_a_time(broker, client):
+    place = Place(broker, client)
     place.write(place.a, b"0", b"1")
     wall_s = time.time()
     where_a, where_b = TopicPartition(place.a, 0), TopicPartition(place.b, 0)
@@ -317,9 +332,9 @@ def test_begin_at_the_latest_the_earliest_or_a_time(broker):
         one.until(lambda: b"2" in one.values(), JOIN_S, "what is new")
 
 
-def test_a_time_begins_at_the_first_record_of_it_and_the_latest_at_the_very_end(kafka):
+def test_a_time_begins_at_the_first_record_of_it_and_the_latest_at_the_very_end(kafka, client):
     """Not on Tansu: it looks times up by when it wrote, and its ends are those of batches."""
-    place = Place(kafka)
+    place = Place(kafka, client)
     produce(kafka, place.a, [Record(b"%d" % i, timestamp_ms=1_000_000 + 1000 * i) for i in range(5)])
     with member(place.settings(), start=None) as one:
         joined(one)
@@ -331,8 +346,8 @@ def test_a_time_begins_at_the_first_record_of_it_and_the_latest_at_the_very_end(
 # What the log may hold
 
 
-def test_aborted_transactions_are_not_read_and_control_records_leave_no_lag(kafka):
-    place = Place(kafka)
+def test_aborted_transactions_are_not_read_and_control_records_leave_no_lag(kafka, client):
+    place = Place(kafka, client)
     transaction(kafka, place.a, [Record(b"kept 0"), Record(b"kept 1")])
     transaction(kafka, place.a, [Record(b"aborted")], commit=False)
     transaction(kafka, place.a, [Record(b"kept 2")])
@@ -345,8 +360,8 @@ def test_aborted_transactions_are_not_read_and_control_records_leave_no_lag(kafk
         assert max(each.next_offset for each in one.batches) == 7
 
 
-def test_a_transaction_is_read_once_it_is_committed(kafka):
-    place = Place(kafka)
+def test_a_transaction_is_read_once_it_is_committed(kafka, client):
+    place = Place(kafka, client)
     with member(place.settings()) as one:
         joined(one)
         seen_before_the_end: list[bytes | None] = []
@@ -363,8 +378,8 @@ def test_a_transaction_is_read_once_it_is_committed(kafka):
         assert seen_before_the_end == []
 
 
-def test_a_position_below_the_logs_start_jumps_to_it_and_the_gap_is_exact(kafka):
-    place = Place(kafka)
+def test_a_position_below_the_logs_start_jumps_to_it_and_the_gap_is_exact(kafka, client):
+    place = Place(kafka, client)
     place.write(place.a, *[b"%d" % i for i in range(20)])
     delete_before(kafka, place.a, 0, 12)
     where = TopicPartition(place.a, 0)
@@ -376,8 +391,8 @@ def test_a_position_below_the_logs_start_jumps_to_it_and_the_gap_is_exact(kafka)
         assert one.values()[0] == b"12"
 
 
-def test_a_position_above_the_logs_end_goes_back_to_the_end_and_is_told(kafka):
-    place = Place(kafka)
+def test_a_position_above_the_logs_end_goes_back_to_the_end_and_is_told(kafka, client):
+    place = Place(kafka, client)
     place.write(place.a, *[b"%d" % i for i in range(5)])
     where = TopicPartition(place.a, 0)
     with member(place.settings(), start=None) as one:
@@ -435,8 +450,8 @@ def break_a_record(batch: bytearray) -> bytearray:
 
 
 @pytest.mark.parametrize("damage", [break_checksum, claim_codec_7, claim_gzip, break_a_record])
-def test_a_batch_that_can_not_be_read_is_skipped_with_a_count_and_nothing_else_is(own_kafka, damage):
-    place = Place(own_kafka.bootstrap)
+def test_a_batch_that_can_not_be_read_is_skipped_with_a_count_and_nothing_else_is(own_kafka, damage, client):
+    place = Place(own_kafka.bootstrap, client)
     for value in (b"first", b"second", b"third"):
         place.write(place.a, value + b"-1", value + b"-2", linger_ms=200)
     path = segment(own_kafka, place.a)
@@ -452,8 +467,8 @@ def test_a_batch_that_can_not_be_read_is_skipped_with_a_count_and_nothing_else_i
         one.until(lambda: b"fourth" in one.values(), JOIN_S, "what comes after")
 
 
-def test_a_broken_last_batch_does_not_stop_what_comes_after(own_kafka):
-    place = Place(own_kafka.bootstrap)
+def test_a_broken_last_batch_does_not_stop_what_comes_after(own_kafka, client):
+    place = Place(own_kafka.bootstrap, client)
     place.write(place.a, b"0")
     place.write(place.a, b"1", b"2", linger_ms=200)
     path = segment(own_kafka, place.a)
@@ -467,8 +482,8 @@ def test_a_broken_last_batch_does_not_stop_what_comes_after(own_kafka):
         assert one.values() == [b"0", b"3"]
 
 
-def test_paused_and_resumed_around_a_broken_batch_no_poll_hangs(own_kafka):
-    place = Place(own_kafka.bootstrap)
+def test_paused_and_resumed_around_a_broken_batch_no_poll_hangs(own_kafka, client):
+    place = Place(own_kafka.bootstrap, client)
     place.write(place.a, b"0")
     place.write(place.a, b"1")
     place.write(place.a, b"2")
@@ -491,10 +506,10 @@ def test_paused_and_resumed_around_a_broken_batch_no_poll_hangs(own_kafka):
 # Topics
 
 
-def test_a_topic_that_does_not_exist_is_not_made_and_is_seen_when_it_appears(broker):
+def test_a_topic_that_does_not_exist_is_not_made_and_is_seen_when_it_appears(broker, client):
     a, b = unique("a"), unique("b")
     create_topics(broker, {a: 2})
-    source = KafkaPythonSource(settings(broker, [a, b], unique("group")))
+    source = source_of(settings(broker, [a, b], unique("group"), client=client))
     try:
         source.connect()
         assert source.partition_counts() == {a: 2, b: None}
@@ -509,18 +524,19 @@ def test_a_topic_that_does_not_exist_is_not_made_and_is_seen_when_it_appears(bro
         source.close(5.0)
 
 
-def test_unequal_partition_counts_are_refused_at_start(broker):
+def test_unequal_partition_counts_are_refused_at_start(broker, client):
     a, b = unique("a"), unique("b")
     create_topics(broker, {a: 2, b: 3})
-    source = KafkaPythonSource(settings(broker, [a, b], unique("group")))
+    source = source_of(settings(broker, [a, b], unique("group"), client=client))
     with pytest.raises(UnequalPartitions) as refused:
         source.connect()
     assert refused.value.counts == {a: 2, b: 3}
 
 
-def test_counts_that_grow_apart_stop_the_reading_until_they_are_equal_again(kafka, monkeypatch):
+def test_counts_that_grow_apart_stop_the_reading_until_they_are_equal_again(kafka, monkeypatch, client):
     monkeypatch.setattr("msemon.sources.kafka_python.CHECK_S", 0.2)
-    place = Place(kafka, partitions=2)
+    monkeypatch.setattr("msemon.sources.group.CHECK_S", 0.2)
+    place = Place(kafka, client, partitions=2)
     with member(place.settings()) as one:
         joined(one)
         add_partitions(kafka, place.a, 3)
@@ -546,8 +562,8 @@ def network_threads() -> int:
     return sum(thread.name.startswith("kafka-io-msemon") for thread in threading.enumerate())
 
 
-def test_a_broker_that_is_down_at_start_is_unreachable_in_time_and_can_be_tried_again():
-    source = KafkaPythonSource(settings(f"127.0.0.1:{free_ports(1)[0]}", ["a"], "g"), connect_s=1.0)
+def test_a_broker_that_is_down_at_start_is_unreachable_in_time_and_can_be_tried_again(client):
+    source = source_of(settings(f"127.0.0.1:{free_ports(1)[0]}", ["a"], "g", client=client), connect_s=1.0)
     threads = network_threads()
     for _ in range(2):
         before = time.monotonic()
@@ -557,14 +573,13 @@ def test_a_broker_that_is_down_at_start_is_unreachable_in_time_and_can_be_tried_
     assert network_threads() == threads, "kafka-python's constructor leaves its thread behind"
 
 
-def test_a_source_that_found_no_broker_connects_once_there_is_one(broker):
-    place = Place(broker)
-    host, port = broker.split(":")
+def test_a_source_that_found_no_broker_connects_once_there_is_one(broker, client):
+    place = Place(broker, client)
     nobody = free_ports(1)[0]
-    source = KafkaPythonSource(place.settings(bootstrap_servers=f"127.0.0.1:{nobody}"), connect_s=0.5)
+    source = source_of(place.settings(bootstrap_servers=f"127.0.0.1:{nobody}"), connect_s=0.5)
     with pytest.raises(Unreachable):
         source.connect()
-    source._config["bootstrap_servers"] = [f"{host}:{port}"]
+    source.__dict__ |= source_of(place.settings()).__dict__  # as if there had been one all the time
     try:
         source.connect()
         assert source.partition_counts() == {place.a: 1, place.b: 1}
@@ -572,11 +587,11 @@ def test_a_source_that_found_no_broker_connects_once_there_is_one(broker):
         source.close(5.0)
 
 
-def test_a_broker_that_was_down_for_a_while_is_read_on_where_reading_was(tmp_path):
+def test_a_broker_that_was_down_for_a_while_is_read_on_where_reading_was(tmp_path, client):
     if reason := why_no_kafka():
         not_run(reason)
     with running(apache_kafka(tmp_path)) as broker:
-        place = Place(broker.bootstrap)
+        place = Place(broker.bootstrap, client)
         place.write(place.a, b"before")
         with member(place.settings(client_options={"session_timeout_ms": 45_000})) as one:
             one.until(one.values, JOIN_S, "the first record")

@@ -17,7 +17,7 @@ import msemon.daemon
 from msemon.ownership import Ownership
 from msemon.settings import load
 from support.owners import FakeStore, Shelf
-from support.running import Scrape
+from support.running import CLIENT, Scrape
 from support.waiting import wait_until
 
 
@@ -34,7 +34,7 @@ class Inside:
         self.store = FakeStore(shelves=shelves)
         given = {
             name: value if isinstance(value, str) else json.dumps(value)
-            for name, value in ({"web.address": "127.0.0.1:0"} | dict(settings)).items()
+            for name, value in ({"web.address": "127.0.0.1:0", "kafka.client": CLIENT} | dict(settings)).items()
         }
         patch.setattr(msemon.daemon, "open_store", lambda *_: self.store)
         self.daemon = msemon.daemon.Daemon(load(given, environ={}), install_signals=False, **options)

@@ -12,7 +12,9 @@ from msemon.settings import Settings
 from msemon.settings.values import Start
 from msemon.sources.base import Polled, Source, TopicPartition
 from msemon.sources.kafka_python import KafkaPythonSource
+from msemon.sources.librdkafka import LibrdkafkaSource
 
+MAKERS: dict[str, Any] = {"kafka-python": KafkaPythonSource, "librdkafka": LibrdkafkaSource}
 EARLIEST = Start("earliest", "earliest")
 QUICK = {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 500, "metadata_max_age_ms": 1_000}
 """Client options with which a group notices things within a test's patience."""
@@ -80,7 +82,7 @@ def until(members: list[Member], condition: Callable[[], object], timeout_s: flo
 @contextmanager
 def member(chosen: Settings, start: Start | None = EARLIEST, **options: Any) -> Iterator[Member]:
     """A member that has subscribed; it leaves at the end."""
-    source = KafkaPythonSource(chosen, **options)
+    source = MAKERS[chosen.kafka.client](chosen, **options)
     try:
         source.connect()
         source.subscribe()

@@ -27,6 +27,9 @@ GROUP_S = 30.0
 END_S = 30.0  # more than the daemon may need: how long it did need is for the tests to judge
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 
+CLIENT = os.environ.get("MSEMON_TEST_CLIENT", "kafka-python")
+"""What daemons in tests read their topics with, where a test does not say."""
+
 Labels = frozenset[tuple[str, str]]
 
 # It has no types of its own.
@@ -86,7 +89,7 @@ class Daemon:
         self.log = log
         self._port: int | None = None
         self._began = log.stat().st_size if log.exists() else 0  # what stands there is of an earlier life
-        given = {"web.address": "127.0.0.1:0", "state.store": "none"} | dict(settings)
+        given = {"web.address": "127.0.0.1:0", "state.store": "none", "kafka.client": CLIENT} | dict(settings)
         flags = []
         for name, value in given.items():
             flags += [f"--{name.replace('_', '-')}", value if isinstance(value, str) else json.dumps(value)]

@@ -399,7 +399,6 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("key", "text"),
         [
-            ("kafka.client", "librdkafka"),
             ("kafka.sasl_mechanism", "OAUTHBEARER"),
             ("format.encoding", "avro"),
             ("format.encoding", "protobuf"),

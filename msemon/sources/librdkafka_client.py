@@ -1,0 +1,193 @@
+"""librdkafka's two handles, the group's consumer and the one that asks, with a bound to every call."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as ClientPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from msemon.settings import Settings
+from msemon.sources import librdkafka_config as config
+from msemon.sources.apart import apart
+from msemon.sources.base import ErrorKind, Fatal, TopicPartition, Trouble, Unreachable
+from msemon.sources.librdkafka_inside import Described, Question, Statistics
+from msemon.sources.login import Login
+
+# ruff: noqa: SLF001 (librdkafka's own errors have public names that begin with an underscore)
+
+log = structlog.get_logger(__name__)
+
+_FATAL = {
+    KafkaError._FATAL,
+    KafkaError._INVALID_ARG,
+    KafkaError._UNSUPPORTED_FEATURE,
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.INCONSISTENT_GROUP_PROTOCOL,
+    KafkaError.INVALID_GROUP_ID,
+    KafkaError.INVALID_SESSION_TIMEOUT,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM,
+    KafkaError.UNSUPPORTED_VERSION,
+}
+_FORBIDDEN = {
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+}
+_REFUSED = {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED}
+
+EARLIEST, LATEST = OffsetSpec.earliest(), OffsetSpec.latest()
+
+
+class Client:
+    """Made anew for each connection. Raises KafkaException where librdkafka does not take the options."""
+
+    def __init__(self, settings: Settings, ask_s: float) -> None:
+        self._ask_s = ask_s
+        self._refusals: deque[Trouble] = deque(maxlen=16)
+        self._login = Login(settings)
+        self._secrets = self._login.now()
+        self._committing: tuple[float, Future[object]] | None = None  # since when
+        self.statistics = Statistics()
+        told = {"error_cb": self._told}
+        self.consumer: Any = Consumer(config.consumer_config(settings) | told | {"stats_cb": self.statistics.read})
+        self._asking: Any = AdminClient(config.client_config(settings) | told)
+        self.committed_s = -math.inf
+        """When the last commit that was taken was sent."""
+
+    def refusals(self) -> Iterator[Trouble]:
+        """Why we were not let in since the last call; librdkafka logs what it gets over by itself."""
+        while self._refusals:
+            yield self._refusals.popleft()
+
+    def renew_login(self) -> None:
+        """Log in from now on with what the secrets are now."""
+        secrets = self._login.now()
+        if secrets != self._secrets:
+            self._secrets = secrets
+            for each in (self.consumer, self._asking):
+                each.set_sasl_credentials(*secrets)
+
+    def ask(self, topics: Sequence[str]) -> Question:
+        """A question about topics, not waited for."""
+        return Question(self._asking, topics, self._ask_s)
+
+    def described(self, topics: Sequence[str], timeout_s: float | None = None) -> dict[str, Described | None]:
+        """Each topic as it is now, None where it does not exist. Raises Unreachable or Fatal."""
+        try:
+            found = Question(self._asking, topics, timeout_s or self._ask_s).answer()
+        except (KafkaException, TimeoutError) as problem:
+            self._asking.poll(0.0)  # calls `_told`
+            words = "; ".join(dict.fromkeys(told.text for told in self.refusals()))
+            if words:
+                raise Unreachable(f"could not ask for the topics: {words}", ErrorKind.AUTHENTICATION) from problem
+            raise refusal(problem, "ask for the topics") from problem
+        return {topic: found.get(topic) for topic in topics}
+
+    def offsets(self, wanted: Collection[TopicPartition], at: Any) -> dict[TopicPartition, int]:
+        """Offsets at the start, the end or a time, only where there is one. Raises Unreachable."""
+        asked = {ClientPartition(*where): at for where in wanted}
+        try:
+            answers = self._asking.list_offsets(
+                asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._ask_s
+            )
+            found = {TopicPartition(e.topic, e.partition): a.result(self._ask_s + 1.0) for e, a in answers.items()}
+        except (KafkaException, TimeoutError) as problem:
+            raise refusal(problem, "ask for offsets") from problem
+        # Of a time that no record has reached there is no offset; some brokers give one, and no time of it.
+        timed = at not in (EARLIEST, LATEST)
+        return {where: each.offset for where, each in found.items() if not timed or each.timestamp >= 0}
+
+    def offsets_at(self, wanted: Collection[TopicPartition], time_ms: int) -> dict[TopicPartition, int]:
+        """First offsets of that time or later, where there are any. Raises Unreachable."""
+        return self.offsets(wanted, OffsetSpec.for_timestamp(time_ms))
+
+    def committed(self, wanted: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
+        """Offset and note of what the group has committed. Raises Unreachable."""
+        asked = [ClientPartition(*where) for where in wanted]
+        try:
+            found = self.consumer.committed(asked, timeout=self._ask_s)
+        except KafkaException as problem:
+            raise refusal(problem, "ask what was committed") from problem
+        for each in found:
+            if each.error is not None:
+                raise refusal(KafkaException(each.error), "ask what was committed")
+        places = {TopicPartition(each.topic, each.partition): each for each in found if each.offset >= 0}
+        return {where: (each.offset, each.metadata or "") for where, each in places.items()}
+
+    def commit(self, offsets: Mapping[TopicPartition, int], timeout_s: float, note: str) -> str | None:
+        """Why they were not taken, or None. Raises Fatal.
+
+        librdkafka gives no bound for it, and its answer in a callback would stand behind all that was fetched.
+        """
+        if self._committing is None or self._committing[1].done():
+            told = [ClientPartition(*where, offset, note) for where, offset in offsets.items()]
+            call = apart(lambda: self.consumer.commit(offsets=told, asynchronous=False), "commit")
+            self._committing = (time.monotonic(), call)
+        asked_s, call = self._committing
+        wait([call], timeout_s)
+        if not call.done():
+            return "no answer in time"
+        self._committing = None
+        problem = call.exception()
+        if problem is None:
+            taken: Any = call.result()
+            problem = next((KafkaException(each.error) for each in taken if each.error is not None), None)
+        if problem is None:
+            self.committed_s = asked_s  # the answer may have come long before it was read
+            return None
+        if isinstance(told_so := refusal(problem, "commit"), Fatal):
+            raise told_so from problem
+        if isinstance(problem, KafkaException):
+            self._refusals.append(trouble(problem.args[0]))
+        return config.reason(problem)
+
+    def close(self, timeout_s: float) -> None:
+        """End; where that takes longer it goes on by itself."""
+
+        def end() -> None:
+            if self._committing is not None:
+                wait([self._committing[1]])  # it is on the client that is ended here
+            self.consumer.close()
+
+        call = apart(end, "closing")
+        wait([call], timeout_s)
+        if not call.done():
+            log.warning("the client did not close in time")
+        elif (problem := call.exception()) is not None:
+            log.warning("the client did not close cleanly", reason=str(problem))
+
+    def _told(self, error: Any) -> None:
+        if error.code() in _REFUSED:
+            self._refusals.append(trouble(error))
+
+
+def trouble(error: Any) -> Trouble:
+    """What the client says, and of what kind it is."""
+    return Trouble(_kind(error), error.str())
+
+
+def _kind(error: Any) -> ErrorKind:
+    if error.code() in _REFUSED:
+        return ErrorKind.AUTHENTICATION
+    return ErrorKind.AUTHORIZATION if error.code() in _FORBIDDEN else ErrorKind.OTHER
+
+
+def fatal(error: Any) -> bool:
+    """Whether going on would be wrong after this error of the client."""
+    return bool(error.fatal() or error.code() in _FATAL)
+
+
+def refusal(problem: BaseException, task: str) -> Exception:
+    """The exception that tells the daemon what to do about it."""
+    text = f"could not {task}: {config.reason(problem) or 'no answer in time'}"
+    if not isinstance(problem, KafkaException):
+        return Unreachable(text)
+    return Fatal(text) if fatal(problem.args[0]) else Unreachable(text, _kind(problem.args[0]))

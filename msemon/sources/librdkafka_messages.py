@@ -1,0 +1,84 @@
+"""librdkafka's messages, mixed over partitions, as batches and as the words in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import compress, count, pairwise
+from operator import itemgetter, ne
+from typing import Any, NamedTuple
+
+from confluent_kafka import KafkaError, Message
+
+from msemon.events import Batch
+from msemon.sources.base import TopicPartition
+
+# `map` with the type's own methods: a message costs no Python code.
+_errors, _topics, _partitions, _offsets = Message.error, Message.topic, Message.partition, Message.offset
+
+
+class Complaint(NamedTuple):
+    """What the client says of a partition instead of its records, or of itself, where that is None."""
+
+    where: TopicPartition | None
+    offset: int
+    error: Any
+
+
+class Sorted(NamedTuple):
+    """What one call to the client brought."""
+
+    records: dict[TopicPartition, list[Message]]
+    """Of each partition in order; where there is trouble with it, what came before."""
+
+    ends: dict[TopicPartition, int]
+    """Where reading has come to the log's end."""
+
+    complaints: list[Complaint]
+
+
+def sort(messages: list[Message]) -> Sorted:
+    """Take the messages apart by topic and partition."""
+    errors = list(map(_errors, messages))
+    ends: dict[TopicPartition, int] = {}
+    complaints: dict[TopicPartition | None, Complaint] = {}
+    if [True for error in errors if error is not None]:  # they can't be compared
+        sound = []
+        for message, error in zip(messages, errors, strict=True):
+            where = None if message.topic() is None else TopicPartition(message.topic(), message.partition())
+            if error is None:
+                if where not in complaints:  # what follows is fetched again, once the trouble is over
+                    sound.append(message)
+            elif error.code() == KafkaError._PARTITION_EOF and where is not None:  # noqa: SLF001 (its public name)
+                ends[where] = message.offset()
+            else:
+                complaints.setdefault(where, Complaint(where, message.offset(), error))
+        messages = sound
+    records: dict[TopicPartition, list[Message]] = {}
+    for where, run in _runs(messages):
+        records.setdefault(where, []).extend(run)
+    return Sorted(records, ends, list(complaints.values()))
+
+
+def _runs(messages: Sequence[Message]) -> Iterator[tuple[TopicPartition, Sequence[Message]]]:
+    """Neighbours of one partition: what one fetch brought lies together, so there are few of them."""
+    if not messages:
+        return
+    places = list(zip(map(_topics, messages), map(_partitions, messages), strict=True))
+    edges = [0, *compress(count(1), map(ne, places[1:], places)), len(places)]
+    for begin, end in pairwise(edges):
+        yield TopicPartition(*places[begin]), messages[begin:end]
+
+
+def batch(where: TopicPartition, rows: list[Message], next_offset: int) -> Batch:
+    """The records as columns; there may be none, where reading went on over offsets without one."""
+    values = list(map(Message.value, rows))
+    return Batch(
+        topic=where.topic,
+        partition=where.partition,
+        offsets=list(map(_offsets, rows)),
+        timestamps_ms=list(map(itemgetter(1), map(Message.timestamp, rows))),
+        values=values,
+        next_offset=next_offset,
+        size=sum(len(value) for value in values if value is not None),
+        origin=lambda i: (rows[i].key(), rows[i].headers() or ()),
+    )
