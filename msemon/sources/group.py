@@ -69,12 +69,18 @@ class Group:
                 self.check_at_s = 0.0
         return assigned
 
+    def due(self, now_s: float) -> bool:
+        """Whether the topics' partitions should be counted now; asked again only later, whatever comes of it."""
+        if now_s < self.check_at_s:
+            return False
+        self.check_at_s = now_s + CHECK_S
+        return True
+
     def counted(self, counts: Mapping[str, int | None], now_s: float) -> str | None:
         """Judge the topics' partition counts: `unequal` says whether they differ.
 
         Gives what is wrong with the assignment where that may mend itself. Raises Fatal where it has not.
         """
-        self.check_at_s = now_s + CHECK_S
         self.unequal = UnequalPartitions(counts) if len(set(counts.values())) > 1 else None
         if self.unequal is not None:
             return None

@@ -135,7 +135,7 @@ class LibrdkafkaSource:
         for complaint in came.complaints:
             self._face(complaint, ours, polled)
         polled.errors += self._connected.refusals()
-        if time.monotonic() >= group.check_at_s:
+        if group.due(time.monotonic()):
             self._check_partitions(polled)
         polled.unequal = group.unequal
         self._lags = self._measured()

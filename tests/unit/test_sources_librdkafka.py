@@ -377,6 +377,21 @@ def test_a_topic_with_another_id_is_told_once_and_its_records_are_not_delivered(
     assert source.poll(0).remade == frozenset()
 
 
+def test_a_cluster_that_can_not_tell_the_partitions_is_not_asked_at_every_poll():
+    source, client = reading(0)
+    asked = []
+
+    def described(topics: Any, timeout_s: float | None = None) -> Any:
+        asked.append(topics)
+        raise Unreachable("no answer")
+
+    client.described = described  # type: ignore[method-assign]
+    client.consumer.rebalance(0)
+    source.poll(0)
+    source.poll(0)
+    assert len(asked) == 1
+
+
 # The lease
 
 
