@@ -36,15 +36,15 @@ check: $(VENV)/.dev ## lint, types, layers
 	$(BIN)/mypy msemon tests $(SCRIPTS)
 	@$(BIN)/lint-imports --no-logo
 
-bench: $(VENV)/.dev ## the stage benchmarks, one after the other
-	@set -e; for script in $(filter-out benchmarks/soak.py benchmarks/chaos.py,$(SCRIPTS)); do echo "== $$script"; $(BIN)/python $$script; done
+bench: $(VENV)/.dev ## all benchmarks, about twenty minutes: writes benchmarks/RESULTS.md
+	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
 soak: $(VENV)/.dev ## millions of events: one daemon's memory watched, then replicas that are killed all the time
 	@$(BIN)/python benchmarks/soak.py $(ARGS)
 	@$(BIN)/python benchmarks/chaos.py $(CHAOS)
 
 clean: ## removes what the other targets made
-	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-bench build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find msemon tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

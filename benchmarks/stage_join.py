@@ -1,4 +1,4 @@
-"""Times the join and the task: `python benchmarks/stage_join.py [--profile]`.
+"""Times the join and the task: `python benchmarks/stage_join.py [--short] [--profile]`.
 
 Prints ns an event for the join alone (unique ids, labels a minute after their predictions, batches of 5,000) and for
 Task.apply as a whole (3 windows, 2 dimensions, 300 segments); ns an event where every event has one and the same id;
@@ -149,15 +149,18 @@ def bytes_waiting(batches: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    predictions, labels, forgetting = time_join(300)
+    short = "--short" in sys.argv  # only to show that it works
+    predictions, labels, forgetting = time_join(30 if short else 300)
     whole = (predictions + labels) / 2 + forgetting
     parts = f"prediction {predictions * 1e9:.0f}, label {labels * 1e9:.0f}, forgetting {forgetting * 1e9:.0f}"
     print(f"join        {whole * 1e9:8.0f} ns/event   ({parts})")
-    print(f"Task.apply  {time_task(100) * 1e9:8.0f} ns/event   ids, join, 3 windows, 2 dimensions, 300 combinations")
+    applying = time_task(15 if short else 100)
+    print(f"Task.apply  {applying * 1e9:8.0f} ns/event   ids, join, 3 windows, 2 dimensions, 300 combinations")
     prediction, label = time_one_id(BATCH)
     print(f"one id      {prediction * 1e9:8.0f} ns/prediction, {label * 1e9:.0f} ns/label")
-    prediction, label = bytes_waiting(1_000_000 // BATCH)
-    print(f"waiting     {prediction:8.1f} bytes/prediction, {label:.1f} bytes/label at a million each")
+    many = 100_000 if short else 1_000_000
+    prediction, label = bytes_waiting(many // BATCH)
+    print(f"waiting     {prediction:8.1f} bytes/prediction, {label:.1f} bytes/label at {many:,} each")
     if "--profile" in sys.argv:
         profile = cProfile.Profile()
         time_task(60, profile)

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import resource
 import sys
+from pathlib import Path
 from time import process_time
 
 import numpy as np
-from stage_pipeline import PARTITIONS, RATE, SECOND, SHAPE, START, WALL, batch, decoder, label
 
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+
+from benchmarks.stage_pipeline import PARTITIONS, RATE, SECOND, SHAPE, START, WALL, batch, decoder, label
 from msemon import collector
 from msemon.core.process import Process
 from msemon.events import Batch, Decoded, Labels, Pairs, Predictions

@@ -20,7 +20,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
+from benchmarks.measuring import figure
 from msemon.daemon import Daemon
 from msemon.events import Batch
 from msemon.settings import load
@@ -169,6 +170,8 @@ def measure(daemon: Daemon, source: Memory, body: Path, rounds: int, every_s: fl
     assert found >= samples, (found, samples)
     print(f"{found:,} samples a scrape, which took {statistics.median(took):.2f} s")
     print(f"events/s without scrapes   {statistics.median(speeds):12,.0f}")
+    figure("ingestion with scrapes / without", ratios)
+    figure("seconds of such a scrape", took)
     print(f"with a scrape / without    {statistics.median(ratios):12.2f}   {min(ratios):.2f} to {max(ratios):.2f}")
     cost = statistics.median(costs)
     print(f"CPU time of a scrape       {cost:12.2f} s, {cost / every_s:.0%} of one core")

@@ -270,7 +270,10 @@ def main() -> None:
     parser.add_argument("--kafka", action="store_true", help="on Apache Kafka's topic as well")
     parser.add_argument("--checkpoints", type=int, default=360, help="further ones on the topic before a last restore")
     parser.add_argument("--between", type=int, default=2_000, help="events/s between those")
+    parser.add_argument("--short", action="store_true", help="little of everything: does it work?")
     given = parser.parse_args()
+    if given.short:
+        given.tasks, given.waiting, given.series = [2], 20_000, 100
     for count in given.tasks:
         bench = Bench(Load(count, given.waiting, given.series, given.shared))
         on_sqlite(bench)
