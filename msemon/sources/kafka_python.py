@@ -10,7 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, errors
@@ -29,9 +29,9 @@ from msemon.sources.base import (
     TopicPartition,
     Trouble,
     Truncated,
-    UnequalPartitions,
     Unreachable,
 )
+from msemon.sources.group import UNEVEN_S, Group, Note, missed_one, require_equal
 from msemon.sources.kafka_access import Access, kind_of, trouble
 from msemon.sources.kafka_config import CONNECT_S, client_config, consumer_config, producer_config
 
@@ -48,13 +48,6 @@ JOIN_S = 1.0
 LEARN_S = 2.0
 """How long to wait for the client to know the topics before it joins the group."""
 
-CHECK_S = 5.0
-"""How long after an assignment that was not sound it is looked at again."""
-
-UNEVEN_S = 120.0
-"""How long an assignment may differ between topics of equal partition counts: the group's leader may have made it while
-the topics grew one after the other, and learns of that within `metadata_max_age_ms`."""
-
 _FATAL = (
     errors.FencedInstanceIdError,
     errors.FencedMemberEpochError,
@@ -67,13 +60,6 @@ _FATAL = (
 )
 
 
-class _Note(NamedTuple):
-    """Something a rebalance did, as the listener was told."""
-
-    kind: str  # revoked, assigned or lost
-    partitions: frozenset[KafkaTopicPartition]
-
-
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
     """Notes what rebalances do. Runs on the client's network thread, where a blocking call raises."""
 
@@ -81,16 +67,16 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer = consumer
         self._held: frozenset[KafkaTopicPartition] = frozenset()
         self._generation: tuple[int, str] | None = None  # of the last assignment
-        self.notes: deque[_Note] = deque()
+        self.notes: deque[Note] = deque()
 
     def on_partitions_revoked(self, revoked: Iterable[KafkaTopicPartition]) -> None:
         """The rebalance begins; the client keeps positions and pauses of what comes back to it."""
-        self.notes.append(_Note("revoked", frozenset(revoked)))
+        self.notes.append(Note("revoked", frozenset(revoked)))
 
     def on_partitions_assigned(self, assigned: Iterable[KafkaTopicPartition]) -> None:
         now = frozenset(assigned)
         before, self._generation = self._generation, kafka_inside.generation(self._consumer)
-        if self._held and _missed_one(before, self._generation):
+        if self._held and missed_one(before, self._generation):
             self.on_partitions_lost(self._held)
         for where in now - self._held:
             # Paused before the first fetch. Without a position the client would take the group's committed one, or
@@ -98,20 +84,12 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
             self._consumer.seek(where, 0)
             self._consumer.pause(where)
         self._held = now
-        self.notes.append(_Note("assigned", now))
+        self.notes.append(Note("assigned", now))
 
     def on_partitions_lost(self, lost: Iterable[KafkaTopicPartition]) -> None:
         """Not `revoked`, to which kafka-python would delegate."""
         self._held -= frozenset(lost)
-        self.notes.append(_Note("lost", frozenset(lost)))
-
-
-def _missed_one(before: tuple[int, str] | None, now: tuple[int, str] | None) -> bool:
-    """Whether the group had a generation between these two, in which others may have had our partitions.
-
-    A member that is thrown out while it rejoins gets a new id and its partitions back without a word of their loss.
-    """
-    return before is not None and now is not None and (before[1] != now[1] or not 0 <= now[0] - before[0] <= 1)
+        self.notes.append(Note("lost", frozenset(lost)))
 
 
 class KafkaPythonSource:
@@ -127,23 +105,18 @@ class KafkaPythonSource:
     ) -> None:
         self._topics = tuple(settings.kafka.topics)
         self._settings = settings
-        self._group = settings.kafka.group_id
+        self._name = settings.kafka.group_id
         self._config = consumer_config(settings, connect_s)
         self.session_timeout_s: float = self._config.get("session_timeout_ms", 45_000) / 1000
         self._ask_s = ask_s
-        self._uneven_limit_s = uneven_s
+        self._uneven_s = uneven_s
         self._wall_s = wall_s
         self._consumer: Any = None
         self._access: Access | None = None
         self._troubles: list[Trouble] = []  # of commits, told with the next poll
         self._listener: _Listener | None = None
         self._unpacking: kafka_records.Unpacking | None = None
-        self._owned: frozenset[int] = frozenset()
-        self._assigned: frozenset[KafkaTopicPartition] = frozenset()
-        self._rebalancing = False
-        self._check_at_s = math.inf
-        self._uneven_since_s: float | None = None
-        self._unequal: UnequalPartitions | None = None
+        self._group = Group(self._topics, self._name, uneven_s)
         self._wanted: set[KafkaTopicPartition] = set()  # not paused by the daemon
         self._heard_s = -math.inf
         self._polled_s = -math.inf  # when the last poll began
@@ -162,7 +135,7 @@ class KafkaPythonSource:
         self.session_timeout_s = consumer.config["session_timeout_ms"] / 1000  # old brokers have another default
         self._unpacking = kafka_records.install(consumer)
         try:
-            self._require_equal(self.partition_counts())
+            require_equal(self.partition_counts())
         except BaseException:
             self.close(self._ask_s)
             raise
@@ -185,7 +158,7 @@ class KafkaPythonSource:
     def subscribe(self) -> None:
         """See `Source`."""
         self._listener = _Listener(self._consumer)
-        self._rebalancing = True
+        self._group.rebalancing = True
         self._consumer.subscribe(topics=list(self._topics), listener=self._listener)
         kafka_inside.refresh_topics(self._consumer, self._topics, LEARN_S)
 
@@ -202,17 +175,17 @@ class KafkaPythonSource:
         self._heard_s = self.last_heard_s()
         self._apply_notes(polled)
         self._polled_s = began_s
-        polled.rebalancing = self._rebalancing
+        polled.rebalancing = self._group.rebalancing
         self._compare_ids(polled)
         positions = kafka_inside.positions(self._consumer) if records else {}
         for where, rows in records.items():
-            if where.partition in self._owned and where.topic not in polled.remade:
+            if where.partition in self._group.owned and where.topic not in polled.remade:
                 polled.batches.append(_batch(where, rows, positions.get(where, 0)))
         if kafka_inside.fenced(self._consumer):
-            raise Fatal(f"another member of the group {self._group} has the same group_instance_id")
-        if time.monotonic() >= self._check_at_s:
+            raise Fatal(f"another member of the group {self._name} has the same group_instance_id")
+        if self._group.due(time.monotonic()):
             self._check_partitions(polled)
-        polled.unequal = self._unequal
+        polled.unequal = self._group.unequal
         if polled.errors and not polled.batches:
             time.sleep(max(0.0, deadline_s - time.monotonic()))  # the client raises at once; do not spin
         return polled
@@ -265,21 +238,21 @@ class KafkaPythonSource:
         """See `Source`."""
         known = self._known(where)
         self._wanted.update(known)
-        if self._unequal is None:
+        if self._group.unequal is None:
             self._consumer.resume(*known)
 
     def lag(self) -> dict[TopicPartition, int]:
         """See `Source`."""
         lags: dict[TopicPartition, int] = {}
         for where, position in kafka_inside.positions(self._consumer).items():
-            end = self._consumer.highwater(where) if where.partition in self._owned else None
+            end = self._consumer.highwater(where) if where.partition in self._group.owned else None
             if end is not None:
                 lags[TopicPartition(*where)] = max(0, end - position)
         return lags
 
     def commit(self, offsets: Mapping[TopicPartition, int], timeout_s: float, note: str = "") -> bool:
         """See `Source`."""
-        if self._rebalancing or not offsets:
+        if self._group.rebalancing or not offsets:
             return False
         told = {KafkaTopicPartition(*where): OffsetAndMetadata(offset, note, -1) for where, offset in offsets.items()}
         asked_s = time.monotonic()
@@ -307,10 +280,7 @@ class KafkaPythonSource:
         consumer, self._consumer = self._consumer, None
         self._access = None
         self._listener = self._unpacking = None
-        self._owned = self._assigned = frozenset()
-        self._rebalancing = False
-        self._check_at_s = math.inf
-        self._uneven_since_s = self._unequal = None
+        self._group = Group(self._topics, self._name, self._uneven_s)
         self._wanted = set()
         self._topic_ids = {}
         if consumer is None:
@@ -327,7 +297,7 @@ class KafkaPythonSource:
     def _known(self, where: Iterable[TopicPartition]) -> list[KafkaTopicPartition]:
         """Those that are ours and the client's: it raises for others."""
         held = self._consumer.assignment()
-        return [KafkaTopicPartition(*each) for each in where if each.partition in self._owned and each in held]
+        return [KafkaTopicPartition(*each) for each in where if each.partition in self._group.owned and each in held]
 
     def _fetch(self, timeout_s: float, polled: Polled) -> dict[KafkaTopicPartition, list[Any]]:
         """Records as the client has them; what went wrong on the way is in `polled`."""
@@ -363,63 +333,29 @@ class KafkaPythonSource:
     def _apply_notes(self, polled: Polled) -> None:
         """Turn what the listener has noted into what the daemon has to know."""
         assert self._listener is not None
-        before = self._owned
-        while self._listener.notes:
-            note = self._listener.notes.popleft()
-            self._rebalancing = note.kind != "assigned"
-            if note.kind == "lost":
-                polled.lost |= before & {where.partition for where in note.partitions}
-                before -= polled.lost
-                self._owned -= {where.partition for where in note.partitions}
-                polled.assigned = None if polled.assigned is None else self._owned
-                self._assigned -= note.partitions
-                self._wanted -= note.partitions
-            elif note.kind == "assigned":
-                self._assigned = note.partitions
-                self._owned = self._whole(note.partitions)
-                polled.revoked |= before - self._owned  # also of what a further assignment brings back
-                polled.assigned = self._owned
-                self._check_at_s = 0.0
-                # The group's answer was not there when the last poll began; when it came since, nobody knows.
-                self._heard_s = max(self._heard_s, self._polled_s)
-                self._wanted = {where for where in self._wanted & self._assigned if where.partition in self._owned}
-                held = self._consumer.assignment()  # of which some may be lost again: the client raises for those
-                self._consumer.pause(*((self._assigned - self._wanted) & held))
-
-    def _whole(self, assigned: Collection[KafkaTopicPartition]) -> frozenset[int]:
-        """Partition numbers that are here of every topic. Others are not read: their events would find no partner."""
-        sets = [{where.partition for where in assigned if where.topic == topic} for topic in self._topics]
-        return frozenset(set.intersection(*sets))
+        if self._group.apply(self._listener.notes, polled):
+            # The group's answer was not there when the last poll began; when it came since, nobody knows.
+            self._heard_s = max(self._heard_s, self._polled_s)
+        ours = {where for where in self._group.assigned if where.partition in self._group.owned}
+        self._wanted = {where for where in self._wanted & ours if where.partition not in polled.lost}
+        if polled.assigned is not None:
+            held = self._consumer.assignment()  # of which some may be lost again: the client raises for those
+            self._consumer.pause(*((set(self._group.assigned) - self._wanted) & held))
 
     def _check_partitions(self, polled: Polled) -> None:
         """After an assignment: are the topics' partitions still equal in number, and here in pairs?"""
-        now_s = time.monotonic()
-        self._check_at_s = now_s + CHECK_S
+        before = self._group.unequal
         try:
-            counts = self.partition_counts()
+            text = self._group.counted(self.partition_counts(), time.monotonic())
         except Unreachable as problem:
             polled.errors.append(Trouble(problem.kind, str(problem)))
             return
-        if len(set(counts.values())) > 1:
-            self._unequal = UnequalPartitions(counts)
-            self._consumer.pause(*self._assigned)
-            return
-        if self._unequal is not None:
-            self._unequal = None
+        if self._group.unequal is not None:
+            self._consumer.pause(*self._group.assigned)
+        elif before is not None:
             self._consumer.resume(*self._wanted)
-        if len(self._assigned) == len(self._owned) * len(self._topics):
-            self._check_at_s = math.inf
-            self._uneven_since_s = None
-            return
-        text = f"the group {self._group} gave us different partitions of different topics: {_listed(self._assigned)}"
-        self._uneven_since_s = now_s if self._uneven_since_s is None else self._uneven_since_s
-        if now_s - self._uneven_since_s >= self._uneven_limit_s:
-            raise Fatal(f"{text}; are there members that read other topics?")
-        polled.errors.append(Trouble(ErrorKind.OTHER, text))
-
-    def _require_equal(self, counts: Mapping[str, int | None]) -> None:
-        if len({count for count in counts.values() if count is not None}) > 1:
-            raise UnequalPartitions(counts)
+        if text is not None:
+            polled.errors.append(Trouble(ErrorKind.OTHER, text))
 
     def _offsets_at(self, wanted: Collection[KafkaTopicPartition], time_ms: int) -> dict[KafkaTopicPartition, int]:
         """First offsets of that time or later, where there are any: a timestamp of -1 says that there is none, too."""
@@ -484,7 +420,3 @@ def _refusal(problem: Exception, task: str) -> Exception:
     if isinstance(problem, _FATAL) or not isinstance(problem, errors.KafkaError | OSError):
         return Fatal(text)
     return Unreachable(text, kind_of(problem))
-
-
-def _listed(partitions: Iterable[KafkaTopicPartition]) -> str:
-    return ", ".join(f"{where.topic}-{where.partition}" for where in sorted(partitions))

@@ -534,7 +534,6 @@ def test_unequal_partition_counts_are_refused_at_start(broker, client):
 
 
 def test_counts_that_grow_apart_stop_the_reading_until_they_are_equal_again(kafka, monkeypatch, client):
-    monkeypatch.setattr("msemon.sources.kafka_python.CHECK_S", 0.2)
     monkeypatch.setattr("msemon.sources.group.CHECK_S", 0.2)
     place = Place(kafka, client, partitions=2)
     with member(place.settings()) as one:

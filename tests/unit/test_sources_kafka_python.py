@@ -22,7 +22,7 @@ from kafka.structs import MemberState, OffsetAndTimestamp
 
 from msemon.settings import Settings
 from msemon.settings.values import Start
-from msemon.sources import kafka_inside, kafka_python
+from msemon.sources import group, kafka_inside, kafka_python
 from msemon.sources.base import Fatal, Gap, TopicPartition, Truncated, UnequalPartitions, Unreachable
 from msemon.sources.kafka_config import client_config, consumer_config, producer_config
 from msemon.sources.kafka_python import KafkaPythonSource
@@ -327,7 +327,7 @@ def test_what_is_lost_and_comes_back_in_part_is_not_revoked_as_well():
 
 
 def test_what_comes_back_stays_paused_whatever_happens_to_the_counts_until_it_is_resumed(cluster, monkeypatch):
-    monkeypatch.setattr(kafka_python, "CHECK_S", 0.0)
+    monkeypatch.setattr(group, "CHECK_S", 0.0)
     source, client = owning(0)
     client.lose_all()
     source.poll(0)
@@ -348,7 +348,7 @@ def test_ownership_is_the_listeners_and_not_the_clients_assignment():
 
 
 def test_partition_p_that_is_not_here_of_every_topic_is_not_read_and_is_fatal_if_it_stays_so(monkeypatch):
-    monkeypatch.setattr(kafka_python, "CHECK_S", 0.0)
+    monkeypatch.setattr(group, "CHECK_S", 0.0)
     source, client = owning(0)
     client.rebalance({tp(A, 0), tp(B, 0), tp(A, 1)})
     polled = source.poll(0)
@@ -357,13 +357,13 @@ def test_partition_p_that_is_not_here_of_every_topic_is_not_read_and_is_fatal_if
     assert client.paused == {tp(A, 1)}
     source.resume([TopicPartition(A, 1)])
     assert client.paused == {tp(A, 1)}, "what is not owned can't be resumed"
-    monkeypatch.setattr(source, "_uneven_limit_s", 0.0)
+    monkeypatch.setattr(source._group, "_uneven_limit_s", 0.0)
     with pytest.raises(Fatal, match="different partitions of different topics"):
         source.poll(0)
 
 
 def test_counts_that_come_to_differ_stop_the_reading_and_are_told_until_they_are_equal_again(cluster, monkeypatch):
-    monkeypatch.setattr(kafka_python, "CHECK_S", 0.0)
+    monkeypatch.setattr(group, "CHECK_S", 0.0)
     source, client = owning(0, 1)
     source.pause([TopicPartition(B, 1)])
     cluster[A] = 3
