@@ -105,6 +105,7 @@ def _run(settings: Settings) -> int:
     from msemon import daemon  # here, so that --help and mistakes answer without loading numpy and the Kafka client
 
     _client_options(settings)
+    _baseline_file(settings)
     return daemon.run(settings)
 
 
@@ -120,12 +121,26 @@ def _client_options(settings: Settings) -> None:
         raise SettingsError([f"{error} (from {settings.origins.get('kafka.client_options')})"]) from None
 
 
+def _baseline_file(settings: Settings) -> None:
+    """Refuses a baseline file that can't be used."""
+    from msemon.baseline_file import BadFile, BaselineFile
+
+    if settings.baseline.file is None:
+        return
+    try:
+        BaselineFile(settings.baseline.file, settings.drift.tolerated_ratio).changed()
+    except BadFile as error:
+        origin = settings.origins.get("baseline.file")
+        raise SettingsError([f"baseline.file = {settings.baseline.file}: {error} (from {origin})"]) from None
+
+
 def _check(settings: Settings, options: argparse.Namespace) -> int:
     if options.suggest:
         raise SettingsError(["--suggest: not in this version"])
     from msemon import check
 
     _client_options(settings)
+    _baseline_file(settings)
     if not logging.getLogger().isEnabledFor(logging.DEBUG):
         logs.quiet_client()  # the report says what went wrong, once
     return check.run(settings)
@@ -137,6 +152,7 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
         raise SettingsError([f"msemon demo needs {' and '.join(missing)}: pip install 'msemon[demo]'"])
     from msemon import demo
 
+    _baseline_file(settings)
     return demo.run(settings, options.duration, options.port, options.speed)
 
 

@@ -31,6 +31,7 @@ from msemon.export.families import Selection, select
 from msemon.export.pipeline import Pipeline
 from msemon.export.server import Server
 from msemon.keeper import Keeper
+from msemon.lookout import Lookout
 from msemon.ownership import Ownership
 from msemon.reaching import Renewal
 from msemon.settings import Settings
@@ -87,6 +88,7 @@ class Daemon:
         self._lock = threading.Lock()  # around the process's state: held for one batch, or to take hold of a moment
         self._viewing = threading.Lock()  # around the making of a view
         self._process = Process(self._topics, shape_of(settings), lambda: secrets.token_bytes(16))
+        self._lookout = Lookout(settings, self._process, self._lock)
         self._dead_letters: DeadLetters | None = None
         if settings.kafka.dead_letter_topic is not None:
             self._dead_letters = DeadLetters(settings, self._pipeline.dead_letter_failures.inc)
@@ -289,6 +291,7 @@ class Daemon:
         self._ownership.turn()  # before the work: now we know what is ours, after long work it may be another's
         self._more = not polled.unequal and self._work()
         self._refresh()
+        self._lookout.turn(_wall_us())
         self._renew(polled, self._ownership)
         self._turned = time.monotonic()
 

@@ -26,6 +26,13 @@ def shape_of(settings: Settings) -> Shape:
         series_limit=settings.limits.series,
         models_limit=settings.limits.models,
         total_series_limit=settings.limits.total_series,
+        drift=settings.drift.enabled,
+        tolerated_ratio=settings.drift.tolerated_ratio,
+        false_alarm_us=round(settings.drift.mean_time_between_false_alarms * _SECOND_US),
+        learn_pairs=settings.baseline.learn_pairs,
+        learn_after_us=round(settings.baseline.learn_after * _SECOND_US),
+        learn_time_us=round(settings.baseline.learn_time * _SECOND_US),
+        adopt=tuple(settings.baseline.adopt),
     )
 
 

@@ -152,6 +152,15 @@ class Learner:
         rows = found(self.table.index, sids)
         return np.where(rows > 0, self.table.data[moments.N, rows - 1], 0.0).astype(np.int64)
 
+    def held(self) -> tuple[Index, Floats]:
+        """(sids, columns) of what is being learnt; frees rows where few of them still are."""
+        sids, data = self.table.held()
+        learning = np.flatnonzero(data[_BIRTH])
+        sids, data = sids[learning], data[:, learning]
+        if self.table.used > 2 * sids.size + 100:
+            self.table = Block.of(sids, data.copy())
+        return sids, data
+
     def _bear(self, entries: Entries, rows: Index) -> None:
         """A series' birth is the time of its first pair in the log."""
         new = np.flatnonzero(self.table.data[_BIRTH, rows] == 0.0)

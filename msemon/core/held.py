@@ -62,12 +62,13 @@ class Own:
     coverage: Rings
 
     @staticmethod
-    def of(task: Task, places: Ints) -> Own:
+    def of(task: Task, places: Ints, *, panes: bool = True) -> Own:
         models = np.flatnonzero((places >= 0) & (task.series.total_of == np.arange(places.size)))
         rings = [
             [{number: block.hold() for number, block in ring.items()} for ring in part.rings]
             for part in (task.windows, task.coverage)
-        ]
+            if panes
+        ] or [[], []]
         return Own(task, places, models, task.series.total_of.copy(), *rings)
 
     def let_go(self) -> None:
@@ -86,17 +87,25 @@ class Held:
     """One moment of a process. The tasks go on; `let_go` once the view is made."""
 
     def __init__(
-        self, shape: Shape, ledger: Ledger, layout: Layout, own: Sequence[Own], rolling: Rolling, wall_us: int
+        self,
+        shape: Shape,
+        ledger: Ledger,
+        layout: Layout,
+        own: Sequence[Own],
+        rolling: Rolling,
+        drift: Floats,
+        wall_us: int,
     ) -> None:
-        """`rolling` is of these tasks in this order."""
+        """`rolling` is of these tasks in this order; drift (DRIFT_ROWS, P) by place."""
         self._shape = shape
         self._rolling = rolling
         self._layout = layout
         self._own = own
-        self._now = _now(own, layout.size, wall_us)
+        self._now = now_of_models(own, layout.size, wall_us)
         self._times = _times(own, layout)
         self._series = _held_segments(own, layout.size)
         self._counters = ledger.counters(layout.models), ledger.counters(layout.segments)
+        self._drift = drift[:, layout.models], drift[:, layout.segments]
         self._folded = ledger.folds(layout.models)
         self._delays = ledger.delay_histogram(layout.models)
 
@@ -115,9 +124,17 @@ class Held:
         delays, delay_sum = self._delays
         return View(
             windows=[window.name for window in self._shape.windows],
-            models=Table(layout.model_keys, [merged.take(models, axis=1) for merged in windows], self._counters[0]),
+            models=Table(
+                layout.model_keys,
+                [merged.take(models, axis=1) for merged in windows],
+                self._counters[0],
+                self._drift[0],
+            ),
             segments=Table(
-                layout.segment_keys, [merged.take(segments, axis=1) for merged in windows], self._counters[1]
+                layout.segment_keys,
+                [merged.take(segments, axis=1) for merged in windows],
+                self._counters[1],
+                self._drift[1],
             ),
             coverage=[self._covered(ring, each)[:, models] for ring, each in enumerate(oldest)],
             lifetime=lifetime[:, models],
@@ -133,10 +150,7 @@ class Held:
 
     def _oldest(self) -> list[Ints]:
         """By window: the oldest pane by place."""
-        now = np.full(self._layout.size, NEVER)
-        for own in self._own:
-            held = np.flatnonzero(own.places >= 0)
-            now[own.places[held]] = self._now[own.places[own.total_of[held]]]
+        now = now_of_series(self._own, self._now)
         return [np.where(now == NEVER, _FAR, now // each.pane_us - each.panes) for each in self._shape.windows]
 
     def _covered(self, ring: int, oldest: Ints) -> Counts:
@@ -148,7 +162,16 @@ class Held:
         return counts
 
 
-def _now(tasks: Sequence[Own], size: int, wall_us: int) -> Ints:
+def now_of_series(tasks: Sequence[Own], of_models: Ints) -> Ints:
+    """By place of any series: its model's now, given by place of models (P,)."""
+    now = np.full(of_models.size, NEVER)
+    for own in tasks:
+        held = np.flatnonzero(own.places >= 0)
+        now[own.places[held]] = of_models[own.places[own.total_of[held]]]
+    return now
+
+
+def now_of_models(tasks: Sequence[Own], size: int, wall_us: int) -> Ints:
     """By place of a model: the largest now of its partitions; without any pair, of its predictions."""
     paired, predicted = np.full(size, NEVER), np.full(size, NEVER)
     for own in tasks:

@@ -7,16 +7,19 @@ is no longer asked for, all panes where a pair's time means something else now. 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from msemon.core.baseline import Baseline
 from msemon.core.panes import Block
 from msemon.core.shape import Shape, Window
 from msemon.core.snapshot import BadState, Piece, PieceName, Snapshot
 from msemon.core.task import NEVER, Past, Task
 from msemon.core.view import SeriesKey
+from msemon.core.watch import Kept, Source
 from msemon.events import Ints, Key
 
 FORMAT = 1
@@ -39,6 +42,7 @@ def touch(task: Task) -> None:
     task.saved_series = None
     for store in task.join.stores:
         store.touch()
+    task.watch.dirty = True
     for _, _, block in _blocks(task):
         block.dirty = True
 
@@ -48,6 +52,7 @@ def touch_some(task: Task, names: Collection[PieceName]) -> None:
     kinds = {name[0] for name in names}
     if "series" in kinds:
         task.saved_series = None
+    task.watch.dirty |= "baselines" in kinds
     if kinds & {"combos", "targets"}:
         task.names.touch()
     for name, store in zip(_STORES, task.join.stores, strict=True):
@@ -74,6 +79,8 @@ def _pieces(task: Task) -> Iterator[tuple[PieceName, Piece | None]]:
     changed = task.saved_series != task.series.version
     task.saved_series = task.series.version
     yield ("series",), _series(task) if changed else None
+    yield ("baselines",), _baselines(task) if task.watch.dirty else None
+    task.watch.dirty = False
     yield from task.names.pieces()
     for name, store in zip(_STORES, task.join.stores, strict=True):
         yield from store.pieces(name)
@@ -87,7 +94,8 @@ def _pieces(task: Task) -> Iterator[tuple[PieceName, Piece | None]]:
 
 
 def _blocks(task: Task) -> Iterator[tuple[str, tuple[str, int], Block]]:
-    for kind, rings in (("panes", task.windows.rings), ("coverage", task.coverage.rings)):
+    parts = (("panes", task.windows.rings), ("coverage", task.coverage.rings), ("sums", task.watch.rings))
+    for kind, rings in parts:
         for window, ring in zip(task.shape.windows, rings, strict=True):
             for pane, block in ring.items():
                 yield kind, (_ring_name(window), pane), block
@@ -130,6 +138,20 @@ def _series(task: Task) -> Piece:
     return Piece({"sids": np.array([sid for sid, _ in held], np.int64)}, {"keys": [list(key) for _, key in held]})
 
 
+def _baselines(task: Task) -> Piece:
+    watch = task.watch
+    sids = np.array([sid for sid, key in enumerate(task.series.keys) if key is not None], np.int64)
+    learning, table = watch.learner.held()
+    columns: dict[str, npt.NDArray[Any]] = {"sids": sids, "baselines": watch.columns(sids)}
+    columns |= {"learning": learning.astype(np.int64), "table": table}
+    kept = [
+        [list(key), int(each.source), None if each.baseline is None else list(astuple(each.baseline)),
+         list(each.learning), each.ended_us]
+        for key, each in watch.kept.items()
+    ]  # fmt: skip
+    return Piece(columns, {"kept": kept, "tolerated_ratio": task.shape.tolerated_ratio})
+
+
 class _Restoring:
     """One restore: what each step needs of the ones before."""
 
@@ -141,6 +163,11 @@ class _Restoring:
             raise BadState(f"format {self._head['format']}")
         self._task = Task(partition, list(topics), shape, bytes.fromhex(self._head["key"]))
         self._dropped: list[str] = []
+        self._adopt = {
+            "panes": self._task.windows.adopt,
+            "coverage": self._task.coverage.adopt,
+            "sums": self._task.watch.adopt_pane,
+        }
 
     def task(self) -> tuple[Task, list[str]]:
         task, head = self._task, self._head
@@ -154,6 +181,7 @@ class _Restoring:
         targets = self._targets()
         sids = self._series()
         self._totals(sids)
+        self._baselines(sids)
         same_time = head["observed"] == self._shape.observed
         if not same_time:
             self._dropped.append("the windows: pairs have another time under the new windows.clock")
@@ -214,23 +242,38 @@ class _Restoring:
             times = (int(rest[6]), int(rest[7]), int(rest[8]), int(rest[9]))
             self._task.past[model, version] = Past(np.array(rest[:6]).reshape(2, 3), times)
 
+    def _baselines(self, sids: Ints) -> None:
+        piece = self._pieces.get(("baselines",))  # an older version's state has none
+        if piece is None:
+            return
+        watch = self._task.watch
+        for key, source, baseline, learning, ended_us in piece.meta["kept"]:
+            known = None if baseline is None else Baseline(*baseline)
+            watch.kept[SeriesKey(*key)] = Kept(Source(source), known, tuple(learning), int(ended_us))
+        owners, learners = sids[piece.columns["sids"]], sids[piece.columns["learning"]]
+        here, there = owners >= 0, learners >= 0
+        table = piece.columns["table"][:, there]
+        watch.adopt(owners[here], piece.columns["baselines"][:, here], (learners[there], table), self._task.series)
+        if piece.meta["tolerated_ratio"] != self._shape.tolerated_ratio:
+            self._dropped.append("the evidence of drift: drift.tolerated_ratio is another")
+            self._pieces = {name: piece for name, piece in self._pieces.items() if name[0] != "sums"}
+
     def _blocks(self, sids: Ints, same_time: bool) -> None:
         rings = {_ring_name(window): number for number, window in enumerate(self._shape.windows)}
         left = set()
-        for name in sorted(name for name in self._pieces if name[0] in ("panes", "coverage")):
+        for name in sorted(name for name in self._pieces if name[0] in ("panes", "coverage", "sums")):
             kind, ring, pane = name
             if ring not in rings:
                 left.add(ring)
                 continue
-            if kind == "panes" and not same_time:
+            if kind != "coverage" and not same_time:
                 continue
             piece = self._pieces[name]
             owners, data = sids[piece.columns["sids"]], piece.columns["data"]
             if (owners < 0).any():
                 kept = np.flatnonzero(owners >= 0)
                 owners, data = owners[kept], data[:, kept]
-            part = self._task.windows if kind == "panes" else self._task.coverage
-            part.adopt(rings[str(ring)], int(pane), owners, data)
+            self._adopt[str(kind)](rings[str(ring)], int(pane), owners, data)
         self._dropped += [f"the panes of {ring} µs: no longer a window" for ring in sorted(map(str, left))]
 
 

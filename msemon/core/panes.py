@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from msemon.core.moments import Index
-from msemon.events import Floats, Ints
+from msemon.events import Ints
 
 _FIRST_ROWS = 4
 _STRETCH = 2  # when rows changed is remembered for 2 ** this many together: a byte a row
@@ -71,7 +71,7 @@ class Sheet:
     """A block as it stood at one moment; nothing writes to these arrays as long as the block is held (`Block.hold`)."""
 
     index: npt.NDArray[np.int32]
-    data: Floats
+    data: npt.NDArray[Any]
     used: int
     stamps: npt.NDArray[np.int32]
     version: int
@@ -86,7 +86,7 @@ class Sheet:
 
 
 class Block:
-    """One pane's columns: float64 (fields, rows), a row for each series that has something in this pane.
+    """One pane's columns (fields, rows), a row for each series that has something in this pane.
 
     The unit that is dropped, and that a checkpoint saves when `dirty`. An all-zero column is an empty one. While
     somebody holds a sheet of it, whoever writes first moves on to copies of the arrays and leaves the sheet its own.
@@ -94,10 +94,10 @@ class Block:
 
     __slots__ = ("_holders", "_stamps", "data", "dirty", "index", "used", "version")
 
-    def __init__(self, fields: int) -> None:
+    def __init__(self, fields: int, dtype: npt.DTypeLike = np.float64) -> None:
         # index[sid] is the row + 1 and 0 for none: untouched zero pages of a long index cost no memory.
         self.index = np.zeros(0, np.int32)
-        self.data = np.zeros((fields, _FIRST_ROWS))
+        self.data: npt.NDArray[Any] = np.zeros((fields, _FIRST_ROWS), dtype)
         self.used = 0
         self.dirty = False
         self.version = 0  # goes up with every write
@@ -105,7 +105,7 @@ class Block:
         self._holders = 0
 
     @classmethod
-    def of(cls, sids: Index, data: Floats) -> Block:
+    def of(cls, sids: Index, data: npt.NDArray[Any]) -> Block:
         """A block that holds these columns (fields, k) of distinct series (k,); it keeps `data` itself."""
         block = cls(0)
         block.index = np.zeros(int(sids.max(initial=-1)) + 1, np.int32)
@@ -147,7 +147,7 @@ class Block:
         if sheet.data is self.data:
             self._holders -= 1
 
-    def held(self) -> tuple[Index, Floats]:
+    def held(self) -> tuple[Index, npt.NDArray[Any]]:
         """(sids, columns) of all that is here, in order of sid: what a checkpoint saves."""
         sids = np.flatnonzero(self.index)
         rows = self.index[sids] - 1

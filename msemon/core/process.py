@@ -6,13 +6,16 @@ from collections.abc import Callable
 
 import numpy as np
 
+from msemon.core.alarms import Change
 from msemon.core.entries import REMEMBERED, WAITING
-from msemon.core.held import Held, Layout, Own
+from msemon.core.held import Held, Layout, Own, now_of_models, now_of_series
+from msemon.core.patrol import Beat, Patrol
 from msemon.core.rolling import Rolling
 from msemon.core.shape import Shape
 from msemon.core.task import Outcome, Task
 from msemon.core.totals import Ledger
-from msemon.core.view import View
+from msemon.core.view import SeriesKey, View
+from msemon.core.watch import Given
 from msemon.events import Decoded, Ints
 
 
@@ -28,6 +31,8 @@ class Process:
         self._places: dict[int, tuple[int, Ints]] = {}  # by partition: (series version, place of each sid)
         self._layout: Layout | None = None
         self._rolling = Rolling(shape.windows)  # of the present tasks
+        self._patrol = Patrol(shape)
+        self._given: Given = {}
 
     def start(self, partition: int) -> Task:
         """Own a partition, with a task that knows nothing yet."""
@@ -38,6 +43,7 @@ class Process:
     def adopt(self, task: Task) -> None:
         """Own a partition with a task that was restored."""
         self.tasks[task.partition] = task
+        task.watch.give(self._given, task.series)
         self._changed_hands(task.partition)
 
     def drop(self, partition: int) -> None:
@@ -80,6 +86,20 @@ class Process:
                 gone[state] += task.evict(share, state)
         return gone[WAITING], gone[REMEMBERED]
 
+    def give(self, given: Given) -> list[SeriesKey]:
+        """Baselines from a file, in place of those given before; gives the series that are judged by another now."""
+        self._given = given
+        return sorted({key for task in self.tasks.values() for key in task.watch.give(given, task.series)})
+
+    def look(self, wall_us: int) -> list[Change]:
+        """Look for drift: alarms and recoveries since the last look."""
+        own = [Own.of(self.tasks[p], self._places_of(self.tasks[p]), panes=False) for p in sorted(self.tasks)]
+        now = now_of_series(own, now_of_models(own, len(self._ledger.keys), wall_us))
+        partitions = max((task.born_with for task in self.tasks.values()), default=0)
+        share = min(1.0, len(self.tasks) / partitions) if partitions else 1.0
+        beats = [Beat(each.task, each.places) for each in own]
+        return self._patrol.look(beats, self._ledger, now, share)
+
     def view(self, wall_us: int, *, owned: bool = True) -> View:
         """One consistent picture at this wall-clock time; where not `owned`, of the process's counters alone."""
         held = self.hold(wall_us, owned=owned)
@@ -96,11 +116,13 @@ class Process:
             self._layout = Layout.of(self._ledger)
         own = [Own.of(self.tasks[p], here) for p, here in places.items()] if owned else []
         rolling = self._rolling if owned else Rolling(self.shape.windows)
-        return Held(self.shape, self._ledger, self._layout, own, rolling, wall_us)
+        drift = self._patrol.seen(self._ledger, owned=owned)
+        return Held(self.shape, self._ledger, self._layout, own, rolling, drift, wall_us)
 
     def _changed_hands(self, partition: int) -> None:
         self._places.pop(partition, None)
         self._rolling = Rolling(self.shape.windows)
+        self._patrol.detectors.tasks_changed()
 
     def _places_of(self, task: Task) -> Ints:
         known = self._places.get(task.partition)

@@ -30,6 +30,13 @@ class Shape:
     series_limit: int = 1_000
     models_limit: int = 1_000
     total_series_limit: int = 100_000
+    drift: bool = True  # whether it is tested for
+    tolerated_ratio: float = 1.1  # ρ
+    false_alarm_us: int = 365 * 86_400_000_000  # T: mean time between false alarms of a model with its segments
+    learn_pairs: int = 5_000
+    learn_after_us: int = 86_400_000_000
+    learn_time_us: int = 86_400_000_000
+    adopt: tuple[str, ...] = ()  # models whose newest version may use a worse baseline, learnt itself
 
     @property
     def longest(self) -> int:

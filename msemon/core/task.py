@@ -18,6 +18,7 @@ from msemon.core.names import Names, grown
 from msemon.core.series import Series
 from msemon.core.shape import Shape
 from msemon.core.totals import Compensated
+from msemon.core.watch import Watch
 from msemon.core.windows import Windows, sums
 from msemon.events import Decoded, Floats, Ints, Labels, Pairs, Predictions, Reason
 
@@ -71,6 +72,7 @@ class Task:
         self.series = Series(shape)
         self.windows = Windows(shape.windows)
         self.coverage = Coverage(shape.windows)
+        self.watch = Watch(shape, self.windows)
         self.record_clock = NEVER  # the largest record time seen: the log's own idea of the wall clock
         # by total sid
         self._stream = np.empty(0, np.int64)  # largest pair time
@@ -253,7 +255,10 @@ class Task:
         self._restore_lifetimes(totals)
         self._move_on(totals, times, matches.record_times)
         oldest = np.stack([self.oldest(ring, self._stream[totals]) for ring in range(len(self.shape.windows))], axis=1)
-        taken = self.windows.add(sids.astype(np.int32), errors, times, oldest)
+        taken, groups = self.windows.group(sids.astype(np.int32), times, oldest)
+        self.windows.count(groups, errors)
+        self.watch.spread_over(self.born_with)
+        self.watch.add(groups, errors, times, self.series)
         outcome.rejections += [(int(row), Reason.TOO_LATE) for row in rows[~taken]]
 
         found, values = sums(sids.astype(np.int32), errors)
@@ -302,6 +307,7 @@ class Task:
         if pane != self.ended_at:
             self.ended_at = pane
             self._end_series()
+            self.watch.forget(self.record_clock)
         if turn != self._dropped_at:
             self._dropped_at = turn
             self._drop_panes()
@@ -331,6 +337,7 @@ class Task:
         gone = np.array(ended)
         self.windows.release(gone)
         self.coverage.release(gone)
+        self.watch.release(gone, {sid: key for sid in ended if (key := keys[sid]) is not None}, self.record_clock)
         self._stream[gone] = self._predicted[gone] = self._last_pair[gone] = NEVER
         self._lag[gone] = _FAR
         self.series.end(ended)
@@ -341,6 +348,7 @@ class Task:
         oldest = [int(self.oldest(ring, now).min(initial=_FAR)) for ring in range(len(self.shape.windows))]
         self.windows.drop(oldest)
         self.coverage.drop(oldest)
+        self.watch.drop(oldest)
 
     def _keep_lifetime(self, sid: int, name: tuple[str, str]) -> None:
         columns = (self._stream, self._predicted, self._last_pair, self._lag)

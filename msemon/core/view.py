@@ -19,6 +19,10 @@ DELAY_BOUNDS_S = (
 """Upper bounds of the label-delay histogram, in seconds: 1 s to 30 d."""
 
 
+DRIFT_ROWS = 7
+"""Baseline MSE, its upper bound, its pairs; evidence, threshold, 1 from alarm to recovery, alarms."""
+
+
 class SeriesKey(NamedTuple):
     """A series' name. Clean text, not yet escaped for Prometheus; dimension and segment are empty for a total."""
 
@@ -35,6 +39,7 @@ class Table:
     keys: list[SeriesKey]
     windows: list[Floats]  # per window: moments (10, k)
     counters: Floats  # (6, k): pairs, weight, squared, absolute, over-, underprediction
+    drift: Floats  # (DRIFT_ROWS, k), NaN: absent
 
 
 @dataclass(slots=True)

@@ -6,12 +6,13 @@ Panes are numbered time // pane_us. `rolling` merges them into windows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from msemon.core import moments
-from msemon.core.moments import Errors, Mask
+from msemon.core.moments import Errors, Index, Mask
 from msemon.core.panes import Block, dense_length, grouped, runs
 from msemon.core.shape import Window
 from msemon.events import Floats, Ints
@@ -25,6 +26,16 @@ _DENSE_CELLS = 1 << 40  # combined pane numbers above this are renumbered, so th
 Sids = npt.NDArray[np.int32]
 Ring = dict[int, Block]
 _Part = tuple[Block, npt.NDArray[np.int64], slice]  # series of one block and where they stand in a batch's columns
+
+
+class Groups(NamedTuple):
+    """Pairs of a batch, sorted: group j is the run of `who` from starts[j] on, pairs of one series in one cell."""
+
+    who: Index  # (entries,) positions in the batch
+    starts: Index  # (g,)
+    sids: Ints  # (g,) ascending within a cell
+    panes: Ints  # (g, R) of each ring
+    taken: Mask  # (g, R): by which rings
 
 
 class Windows:
@@ -43,7 +54,13 @@ class Windows:
         self._latest: Ints = np.zeros(0, np.int64)
 
     def add(self, sids: Sids, errors: Errors, times_us: Ints, oldest: Ints) -> Mask:
-        """Count n pairs; says of each (n,) whether any ring took it.
+        """Count n pairs; says of each (n,) whether any ring took it. sids and oldest as in `group`."""
+        accepted, groups = self.group(sids, times_us, oldest)
+        self.count(groups, errors)
+        return accepted
+
+    def group(self, sids: Sids, times_us: Ints, oldest: Ints) -> tuple[Mask, Groups]:
+        """Sort n pairs into the rings' panes; says of each (n,) whether any ring takes it.
 
         sids (n, d): pair i counts in each of its d series; −1 is none. oldest (n, R): ring r takes pair i where its
         pane is not below oldest[i, r].
@@ -52,16 +69,17 @@ class Windows:
         taken: Mask = panes >= oldest
         accepted: Mask = np.any(taken, axis=1)
         entries = np.flatnonzero((sids >= 0) & accepted[:, None])
-        if not entries.size:
-            return accepted
         who = entries // sids.shape[1]
         sid = sids.ravel()[entries].astype(np.int64)
         order, starts = grouped(_cells(panes, taken)[who], sid)
         who = who[order]
-        groups = moments.reduce(errors, who, starts)
         first = who[starts]
-        self._merge(sid[order[starts]], panes[first], taken[first], groups)
-        return accepted
+        return accepted, Groups(who, starts, sid[order[starts]], panes[first], taken[first])
+
+    def count(self, groups: Groups, errors: Errors) -> None:
+        """Merge the pairs into their panes."""
+        if groups.sids.size:
+            self._merge(groups.sids, groups.panes, groups.taken, moments.reduce(errors, groups.who, groups.starts))
 
     def _merge(self, sids: Ints, panes: Ints, taken: Mask, groups: Floats) -> None:
         """Merge groups (FIELDS, g), sorted by cell and sid, of series sids (g,) into the rings' panes (g, R)."""

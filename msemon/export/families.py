@@ -82,6 +82,10 @@ def _lifetime(row: int) -> Values:
     return lambda view, _, __: view.lifetime[row]
 
 
+def _drift(row: int) -> Values:
+    return lambda _, table, __: table.drift[row]
+
+
 def _window(name: str, meaning: str, values: Values, segments: bool = True) -> Family:
     return Family(PREFIX + name, "gauge", _WINDOW, meaning, values, segments)
 
@@ -90,8 +94,8 @@ def _total(name: str, meaning: str, row: int) -> Family:
     return Family(f"{PREFIX}{name}_total", "counter", _MODEL, meaning, _counter(row), segments=True)
 
 
-def _gauge(name: str, meaning: str, values: Values) -> Family:
-    return Family(PREFIX + name, "gauge", _MODEL, meaning, values)
+def _gauge(name: str, meaning: str, values: Values, segments: bool = False) -> Family:
+    return Family(PREFIX + name, "gauge", _MODEL, meaning, values, segments)
 
 
 PER_MODEL: tuple[Family, ...] = (
@@ -171,6 +175,25 @@ PER_MODEL: tuple[Family, ...] = (
         "Sum of weight times squared error of all time, in the label's unit squared; "
         "moves with the state between processes.",
         _lifetime(2),
+    ),
+    _gauge("baseline_mse", "Mean squared error of the baseline, in the label's unit squared.", _drift(0), True),
+    _gauge(
+        "baseline_upper_mse",
+        "Upper bound of the baseline's mean squared error, which drift is measured from, in the label's unit squared.",
+        _drift(1),
+        True,
+    ),
+    _gauge("baseline_pairs", "Pairs of the baseline; while it is being learnt those seen so far.", _drift(2), True),
+    _gauge("drift_evidence", "Natural logarithm of the evidence of drift, at least 0.", _drift(3), True),
+    _gauge("drift_threshold", "Where evidence of drift alarms.", _drift(4), True),
+    _gauge("drift_active", "1 from an alarm of drift to recovery, else 0.", _drift(5), True),
+    Family(
+        "msemon_drift_alarms_total",
+        "counter",
+        _MODEL,
+        "Alarms of drift since the process began.",
+        _drift(6),
+        segments=True,
     ),
     Family(
         "msemon_label_delay_seconds",
@@ -252,14 +275,10 @@ FAMILIES: tuple[Family, ...] = (*PER_MODEL, *SEGMENTED, *OWN)
 
 DEFAULT_SEGMENT_METRICS = (
     "mse", "rmse", "rmse_lower", "rmse_upper", "bias", "window_pairs", "window_weight", "window_squared_error",
-    "pairs_total", "weight_total", "squared_error_total",
-)  # fmt: skip
-
-AWAITED = frozenset({
     "baseline_mse", "baseline_upper_mse", "baseline_pairs",
     "drift_evidence", "drift_threshold", "drift_active", "drift_alarms_total",
-})  # fmt: skip
-"""Names the settings already know whose families come with baselines and drift: choosing them is no mistake."""
+    "pairs_total", "weight_total", "squared_error_total",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +307,7 @@ def _chosen(names: Sequence[str] | Literal["all"], known: Iterable[Family], sett
     if names == "all":
         return tuple(by_name.values())
     for name in names:
-        if name not in by_name and name not in AWAITED:
+        if name not in by_name:
             nearest = difflib.get_close_matches(name, by_name, n=1, cutoff=0)
             raise ValueError(f'export.{setting}: there is no "{name}"; the nearest is "{nearest[0]}"')
     return tuple(family for name, family in by_name.items() if name in names)

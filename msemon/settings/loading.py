@@ -87,7 +87,7 @@ def load(
     origins = {key: value.origin for key, value in given.items()}
     warnings = [line for layer in layers for line in layer.warnings]
     files = {key: value.file for key, value in given.items() if value.file is not None}
-    return settings.came_from(origins, warnings + _without_effect(settings, origins), files)
+    return settings.came_from(origins, warnings, files)
 
 
 def _named(option: Path | str | None, flag: str, environ: Mapping[str, str]) -> tuple[Path | None, str]:
@@ -149,17 +149,3 @@ def _shown(key: str, value: Any) -> str:
     text = json.dumps(value, default=str)
     text = re.sub(r"://[^/@\s]*@", "://**********@", text)
     return f" = {text if len(text) <= 100 else text[:97] + '...'}"
-
-
-def _without_effect(settings: Settings, origins: Mapping[str, str]) -> list[str]:
-    """Settings of the contract that nothing in this version reads, where they were set to something else."""
-    return [
-        f"{key}: has no effect in this version (from {origin})"
-        for key, origin in origins.items()
-        if key.startswith(("baseline.", "drift.")) and key != "drift.enabled" and not _is_default(settings, key)
-    ]
-
-
-def _is_default(settings: Settings, key: str) -> bool:
-    section, _, name = key.rpartition(".")
-    return bool(getattr(getattr(settings, section), name) == getattr(getattr(Settings(), section), name))

@@ -231,10 +231,10 @@ class LimitSettings(Section):
 
 
 class BaselineSettings(Section):
-    """What drift is measured from. Without effect in this version."""
+    """What drift is measured from."""
 
-    file: NotYet = None
-    """Not in this version."""
+    file: File = None
+    """JSON file of baselines, read anew when it changes; series it does not name learn their own."""
     learn_pairs: Count = 5_000
     """Pairs a baseline is learnt from."""
     learn_time: PositiveSpan = Duration("24h")
@@ -246,7 +246,7 @@ class BaselineSettings(Section):
 
 
 class DriftSettings(Section):
-    """When an error counts as drifted. Without effect in this version."""
+    """When an error counts as drifted."""
 
     enabled: bool = True
     """Whether drift is tested for."""

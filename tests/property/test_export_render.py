@@ -41,6 +41,7 @@ def views(draw: st.DrawFn) -> View:
     for table in (view.models, view.segments):
         table.windows[:] = [_moments(draw, len(table.keys)) for _ in windows]
         table.counters = _filled(draw, amount, table.counters.shape)
+        table.drift = _filled(draw, amount, table.drift.shape)
     for name in ("lifetime", "stream_time", "last_pair", "series", "series_limit"):
         setattr(view, name, _filled(draw, any_float, getattr(view, name).shape))
     view.folded = _filled(draw, amount, view.folded.shape)

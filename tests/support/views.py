@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from msemon.core import moments
-from msemon.core.view import DELAY_BOUNDS_S, SeriesKey, Table, View
+from msemon.core.view import DELAY_BOUNDS_S, DRIFT_ROWS, SeriesKey, Table, View
 from msemon.events import Floats
 from msemon.export.families import Family, Selection
 
@@ -49,7 +49,8 @@ def table_of(windows: int, series: Mapping[SeriesKey, Pairs]) -> Table:
         for prediction, label, weight in pairs:
             e = prediction - label
             column += [1, weight, weight * e * e, weight * abs(e), weight * max(e, 0), weight * max(-e, 0)]
-    return Table(list(series), [joined.copy() for _ in range(windows)], counters)
+    drift = np.arange(DRIFT_ROWS)[:, None] + np.arange(len(columns)) / 8.0
+    return Table(list(series), [joined.copy() for _ in range(windows)], counters, drift)
 
 
 def view_of(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from msemon.decoding.fields import NAMES, parse_fields
-from msemon.export.families import AWAITED, PER_MODEL
+from msemon.export.families import PER_MODEL
 from msemon.settings import KEYS, Duration, Settings, SettingsError, load, split_address, to_toml
 from msemon.settings.names import EVENT_FIELDS, MODEL_METRICS, SEGMENT_METRICS
 
@@ -388,8 +388,8 @@ class TestMistakes:
     def test_names_are_those_of_the_modules_that_use_them(self) -> None:
         """Event fields and metric names that settings accept are the ones decoding and export know."""
         assert set(EVENT_FIELDS) == set(NAMES)
-        assert set(MODEL_METRICS) == {family.short for family in PER_MODEL} | AWAITED
-        assert set(SEGMENT_METRICS) == {family.short for family in PER_MODEL if family.segments} | AWAITED
+        assert set(MODEL_METRICS) == {family.short for family in PER_MODEL}
+        assert set(SEGMENT_METRICS) == {family.short for family in PER_MODEL if family.segments}
 
     def test_true_is_no_number(self, tmp_path: Path) -> None:
         """A TOML boolean is no count."""
@@ -404,19 +404,11 @@ class TestMistakes:
             ("format.encoding", "protobuf"),
             ("format.schema_registry_url", "http://localhost:8081"),
             ("web.config_file", "web.yml"),
-            ("baseline.file", "base.json"),
         ],
     )
     def test_not_in_this_version(self, key: str, text: str) -> None:
         """What the contract promises and this version does not do is refused, not ignored."""
         assert any("not in this version" in line and line.startswith(key) for line in mistakes({key: text}))
-
-    def test_settings_without_effect_are_warned_of(self) -> None:
-        """Baseline and drift settings are taken, with a warning where they are not the default."""
-        settings = load({"drift.tolerated-ratio": "1.2", "baseline.learn-pairs": "5000"}, environ={})
-        assert settings.warnings == [
-            "drift.tolerated_ratio: has no effect in this version (from --drift.tolerated-ratio)"
-        ]
 
     def test_values_can_not_break_a_line(self) -> None:
         """Line ends and control characters in a value are escaped and long values are cut."""
