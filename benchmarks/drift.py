@@ -301,8 +301,9 @@ def cases(scale: float) -> dict[str, list[Case]]:
             for text, kind in (("given", base), ("learnt", learn), ("learnt, 12 tasks", replace(learn, tasks=12)))
         ],
         "daily cycles": [
-            replace(kind, name=f"± {cycle:.0%}, {text}", cycle=cycle, rate=1.0, hours=max(48.0, 48.0 * scale),
-                    streams=100)
+            replace(
+                kind, name=f"± {cycle:.0%}, {text}", cycle=cycle, rate=1.0, hours=max(48.0, 48.0 * scale), streams=100
+            )
             for cycle in (0.2, 0.5)
             for text, kind in (
                 ("given daily mean", base),
@@ -370,8 +371,69 @@ def delays(case: Case, ratio: float, gradual_s: float = 0.0, seed: int = 2, calm
     return Drifting(found)
 
 
+def recovery(draw: Draw, ratio: float, streams: int = 100, lasting_pairs: int = 0, seed: int = 3) -> Drifting:
+    """Pairs from the error's return to the alarm's end, 10 pairs a second in blocks of whole 5 s panes as the daemon
+    cuts them; with `lasting_pairs` the error does not return, and ends within so many pairs are wrong ones.
+    """
+    rng = np.random.default_rng(seed)
+    limit = drift.boundary(np.ones(streams), np.full(streams, ratio), RHO)
+    block, due, good = moments.empty(streams), np.full(streams, drift.FIRST_LOOK), np.zeros(streams, np.int64)
+    cleared, wrong, resting = np.full(streams, np.nan), 0, np.ones(streams, np.bool_)
+    order, starts = np.arange(10 * streams), np.arange(streams) * 10
+    for second in range(max(lasting_pairs // (10 * streams), 0) or 8 * 3600):
+        if second % 5 == 0:
+            resting[:] = False
+        e = draw(rng, (streams, 10)) * (math.sqrt(ratio) if lasting_pairs else 1.0)
+        some = moments.reduce(Errors.of_scalars(e.ravel(), np.zeros(e.size), np.ones(e.size)), order, starts)
+        block = np.where(resting, block, moments.merge(block, some))
+        verdicts = drift.judge(block, limit, due)
+        due = verdicts.due
+        good = np.where(verdicts.bad, 0, good + verdicts.good)
+        over = good >= drift.GOOD_BLOCKS
+        cleared[over & np.isnan(cleared)] = (second + 1) * 10
+        wrong += int(over.sum())
+        good[over] = 0
+        new = verdicts.good | verdicts.bad
+        block[:, new] = 0.0
+        resting |= new
+        if not lasting_pairs and not np.isnan(cleared).any():
+            break
+    return Drifting(np.zeros(0), cleared, wrong, lasting_pairs)
+
+
 def heading(title: str, *columns: str) -> None:
     print(f"\n### {title}\n\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}", flush=True)
+
+
+def print_false_alarms(title: str, table: Sequence[Case]) -> None:
+    heading(title, "streams", "T simulated", "false alarms", "mean time / T", "at least (95 %)")
+    for case in table:
+        begun = time.process_time()
+        print(row(case.name, false_alarms(case)), f"<!-- {time.process_time() - begun:.0f} s -->", flush=True)
+
+
+def print_delays() -> None:
+    heading("delays", "streams", "change", "median pairs", "mean", "90 %", "never")
+    for name, draw in STREAMS.items():
+        for ratio, gradual_s in ((1.2, 0), (1.5, 0), (2.0, 0), (4.0, 0), (2.0, 600), (4.0, 600)):
+            case = Case(name, fixed(draw), between_s=YEAR_S, streams=200)
+            d = delays(case, ratio, gradual_s).detected
+            text = f"×{ratio}" + (", over 10 min" if gradual_s else "")
+            numbers = " | ".join(f"{x:.0f}" for x in (np.nanmedian(d), np.nanmean(d), np.nanquantile(d, 0.9)))
+            print(f"| {name} | {text} | {numbers} | {np.isnan(d).sum()} |", flush=True)
+
+
+def print_recovery(lasting_pairs: int) -> None:
+    heading("recovery", "streams", "drift", "median pairs to its end", "90 %", "wrong ends", "in pairs of drift")
+    for name, draw in STREAMS.items():
+        for ratio in (1.5, 2.0, 4.0):
+            back = recovery(draw, ratio).cleared
+            lasts = recovery(draw, ratio, lasting_pairs=lasting_pairs)
+            print(
+                f"| {name} | ×{ratio} | {np.median(back):.0f} | {np.quantile(back, 0.9):.0f} | {lasts.wrong} "
+                f"| {lasts.pairs:,} |",
+                flush=True,
+            )
 
 
 def main() -> None:
@@ -384,21 +446,12 @@ def main() -> None:
         return not given_.names or any(name in title for name in given_.names)
 
     for title, table in cases(given_.scale).items():
-        if not wanted("false alarms: " + title):
-            continue
-        heading(title, "streams", "T simulated", "false alarms", "mean time / T", "at least (95 %)")
-        for case in table:
-            begun = time.process_time()
-            print(row(case.name, false_alarms(case)), f"<!-- {time.process_time() - begun:.0f} s -->", flush=True)
+        if wanted("false alarms: " + title):
+            print_false_alarms(title, table)
     if wanted("delays"):
-        heading("delays", "streams", "change", "median pairs", "mean", "90 %", "never")
-        for name, draw in STREAMS.items():
-            for ratio, gradual_s in ((1.2, 0), (1.5, 0), (2.0, 0), (4.0, 0), (2.0, 600), (4.0, 600)):
-                case = Case(name, fixed(draw), between_s=YEAR_S, streams=200)
-                d = delays(case, ratio, gradual_s).detected
-                text = f"×{ratio}" + (", over 10 min" if gradual_s else "")
-                numbers = " | ".join(f"{x:.0f}" for x in (np.nanmedian(d), np.nanmean(d), np.nanquantile(d, 0.9)))
-                print(f"| {name} | {text} | {numbers} | {np.isnan(d).sum()} |", flush=True)
+        print_delays()
+    if wanted("recovery"):
+        print_recovery(round(1_000_000 * given_.scale))
 
 
 if __name__ == "__main__":

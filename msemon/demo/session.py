@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msemon
 from msemon.core.view import View
@@ -20,9 +21,12 @@ from msemon.demo.broker import EmbeddedBroker, accepts, free_port
 from msemon.demo.fleet import LABELS_TOPIC, PREDICTIONS_TOPIC
 from msemon.demo.producer import create_topics
 from msemon.settings import Settings
+from msemon.settings.model import BaselineSettings
 
 PORT = 10673
 SEGMENTS = [["country"], ["country", "device"]]
+LEARN_PAIRS = 200
+"""Of a baseline, a partition: what `price` has of each country well before one of them drifts."""
 
 _PORTS_TRIED = 20
 _SESSION_TIMEOUT_MS = 6_000
@@ -65,7 +69,7 @@ def start(settings: Settings, port: int | None, speed: float) -> Iterator[Sessio
 
 def demo_settings(settings: Settings, bootstrap: str, port: int) -> Settings:
     """The user's settings with what is the demo's: where events come from and how they look, no state, the address."""
-    changes = {
+    changes: dict[str, Any] = {
         "kafka": {
             "bootstrap_servers": bootstrap,
             "topics": [PREDICTIONS_TOPIC, LABELS_TOPIC],
@@ -80,6 +84,8 @@ def demo_settings(settings: Settings, bootstrap: str, port: int) -> Settings:
         "state": {"store": "none"},
         "web": {"address": f"127.0.0.1:{port}"},
     }
+    if settings.baseline == BaselineSettings():  # before a segment drifts, and no fleet of ours has slow labels
+        changes["baseline"] = {"learn_pairs": LEARN_PAIRS, "learn_after": "0s", "learn_time": "20s"}
     sections = {name: type(getattr(settings, name)).model_validate(values) for name, values in changes.items()}
     return settings.model_copy(update={**sections, "segments": settings.segments or SEGMENTS})
 

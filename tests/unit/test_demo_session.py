@@ -9,8 +9,9 @@ import pytest
 from msemon.demo import session
 from msemon.demo.__main__ import main
 from msemon.demo.broker import BrokerUnavailable, EmbeddedBroker, accepts, free_port
+from msemon.demo.fleet import DRIFT_AFTER_S
 from msemon.settings import Settings
-from msemon.settings.model import KafkaSettings, WebSettings, WindowSettings
+from msemon.settings.model import BaselineSettings, KafkaSettings, WebSettings, WindowSettings
 
 
 def test_where_events_come_from_and_where_numbers_go_is_the_demos() -> None:
@@ -34,6 +35,13 @@ def test_windows_and_segments_are_the_users_where_set() -> None:
 
 def test_without_the_users_segments_country_and_country_with_device_are_shown() -> None:
     assert session.demo_settings(Settings(), "127.0.0.1:1234", 0).segments == [["country"], ["country", "device"]]
+
+
+def test_baselines_are_learnt_before_the_drift_unless_the_user_says_how() -> None:
+    ours = session.demo_settings(Settings(), "127.0.0.1:1234", 0)
+    assert float(ours.baseline.learn_after) + float(ours.baseline.learn_time) < DRIFT_AFTER_S
+    theirs = Settings(baseline=BaselineSettings(learn_pairs=777))
+    assert session.demo_settings(theirs, "127.0.0.1:1234", 0).baseline == theirs.baseline
 
 
 def test_the_next_port_is_taken_where_the_preferred_one_is_in_use() -> None:
