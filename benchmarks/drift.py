@@ -371,13 +371,22 @@ def delays(case: Case, ratio: float, gradual_s: float = 0.0, seed: int = 2, calm
     return Drifting(found)
 
 
-def recovery(draw: Draw, ratio: float, streams: int = 100, lasting_pairs: int = 0, seed: int = 3) -> Drifting:
+def recovery(
+    draw: Draw, ratio: float, streams: int = 100, lasting_pairs: int = 0, seen_pairs: int = 300, seed: int = 3
+) -> Drifting:
     """Pairs from the error's return to the alarm's end, 10 pairs a second in blocks of whole 5 s panes as the daemon
-    cuts them; with `lasting_pairs` the error does not return, and ends within so many pairs are wrong ones.
+    cuts them; the alarm came after `seen_pairs` of drift. With `lasting_pairs` the error does not return, and ends
+    within so many pairs are wrong ones.
     """
     rng = np.random.default_rng(seed)
     limit = drift.boundary(np.ones(streams), np.full(streams, ratio), RHO)
-    block, due, good = moments.empty(streams), np.full(streams, drift.FIRST_LOOK), np.zeros(streams, np.int64)
+    before = draw(rng, (streams, seen_pairs))
+    since = moments.reduce(
+        Errors.of_scalars(before.ravel(), np.zeros(before.size), np.ones(before.size)),
+        np.arange(before.size), np.arange(streams) * seen_pairs,
+    )  # fmt: skip
+    first = drift.first_look(since)
+    block, due, good = moments.empty(streams), first.copy(), np.zeros(streams, np.int64)
     cleared, wrong, resting = np.full(streams, np.nan), 0, np.ones(streams, np.bool_)
     order, starts = np.arange(10 * streams), np.arange(streams) * 10
     for second in range(max(lasting_pairs // (10 * streams), 0) or 8 * 3600):
@@ -386,7 +395,7 @@ def recovery(draw: Draw, ratio: float, streams: int = 100, lasting_pairs: int = 
         e = draw(rng, (streams, 10)) * (math.sqrt(ratio) if lasting_pairs else 1.0)
         some = moments.reduce(Errors.of_scalars(e.ravel(), np.zeros(e.size), np.ones(e.size)), order, starts)
         block = np.where(resting, block, moments.merge(block, some))
-        verdicts = drift.judge(block, limit, due)
+        verdicts = drift.judge(block, limit, due, first)
         due = verdicts.due
         good = np.where(verdicts.bad, 0, good + verdicts.good)
         over = good >= drift.GOOD_BLOCKS

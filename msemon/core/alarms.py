@@ -28,7 +28,8 @@ class Alarm:
     at_us: int
     limit: float  # the MSE that parts good blocks from bad ones
     block_us: int  # where the present block begins
-    due: float = drift.FIRST_LOOK
+    first: float  # n_eff at which a block is first judged
+    due: float  # … at which the present one is next
     good: int = 0  # blocks in a row
 
 
@@ -113,7 +114,8 @@ class Detectors:
         whole = moments.fold(place.moments, np.array([0]))
         limit = drift.boundary(fleet.upper[[column]], moments.mse(whole), self.shape.tolerated_ratio)
         since_us = first * self.shape.windows[ring].pane_us
-        self.on[key] = Alarm(since_us, now_us, float(limit[0]), now_us)
+        first_look = float(drift.first_look(whole)[0])
+        self.on[key] = Alarm(since_us, now_us, float(limit[0]), now_us, first_look, first_look)
         self.counts[key] = self.counts.get(key, 0) + 1
         return _change(fleet, column, True, since_us, whole, evidence)
 
@@ -134,7 +136,8 @@ class Detectors:
             return []
         alarms = [self.on[fleet.keys[column]] for column in columns]
         blocks = np.stack([self._block(fleet, c, a) for c, a in zip(columns, alarms, strict=True)], axis=1)
-        verdicts = drift.judge(blocks, np.array([a.limit for a in alarms]), np.array([a.due for a in alarms]))
+        limit, due, first = np.array([(alarm.limit, alarm.due, alarm.first) for alarm in alarms]).T
+        verdicts = drift.judge(blocks, limit, due, first)
         n_eff = np.nan_to_num(moments.effective_pairs(blocks))
         longest, changes = self.shape.longest, []
         for i, (column, alarm) in enumerate(zip(columns, alarms, strict=True)):
@@ -171,9 +174,7 @@ class Detectors:
             if key in self.on or key in self.since:
                 continue
             place = of_place(fleet.shares, ring, column, int(fleet.oldest[ring][column]))
-            alarm, over_us = replayed(
-                place, self.shape, float(fleet.upper[column]), float(fleet.threshold[column])
-            )
+            alarm, over_us = replayed(place, self.shape, float(fleet.upper[column]), float(fleet.threshold[column]))
             if alarm is not None:
                 self.on[key] = alarm
             elif over_us:
@@ -196,12 +197,12 @@ def replayed(place: Place, shape: Shape, upper: float, threshold: float) -> tupl
             start = first + drift.likeliest_start(place.sums[:, first : i + 1])[0]
             whole = moments.fold(place.moments[:, start : i + 1], np.array([0]))
             limit = drift.boundary(np.array([upper]), moments.mse(whole), shape.tolerated_ratio)
-            alarm = Alarm(place.numbers[start] * pane_us, end_us, float(limit[0]), end_us)
+            look = float(drift.first_look(whole)[0])
+            alarm = Alarm(place.numbers[start] * pane_us, end_us, float(limit[0]), end_us, look, look)
             block = i + 1
             continue
-        verdict = drift.judge(
-            moments.fold(place.moments[:, block : i + 1], np.array([0])), np.array([alarm.limit]), np.array([alarm.due])
-        )
+        part = moments.fold(place.moments[:, block : i + 1], np.array([0]))
+        verdict = drift.judge(part, np.array([alarm.limit]), np.array([alarm.due]), alarm.first)
         alarm.due = float(verdict.due[0])
         if verdict.good[0] or verdict.bad[0]:
             alarm.good = alarm.good + 1 if verdict.good[0] else 0

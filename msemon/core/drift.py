@@ -118,7 +118,7 @@ def likeliest_start(sums: Sums) -> tuple[int, float]:
 # Recovery: from the alarm on, panes merge into a block until it can be told whether the error is back.
 
 FIRST_LOOK = 32.0
-"""n_eff at which a block is first judged; then at each doubling."""
+"""n_eff at which a block is first judged, at least; then at each doubling."""
 GOOD_BLOCKS = 2
 """So many in a row end the alarm."""
 
@@ -133,17 +133,30 @@ def boundary(upper_mse: Floats, alarm_mse: Floats, tolerated_ratio: float) -> Fl
     return np.asarray(np.maximum(halfway, tolerated_ratio**1.5 * upper_mse))
 
 
+def first_look(since: Floats) -> Floats:
+    """n_eff (k,) at which blocks are first judged, given the moments (FIELDS, k) from the likeliest start to the alarm.
+
+    FIRST_LOOK for Gaussian errors, whose cv² = Var(q)/MSE² is 2, and in proportion more for heavier tails: a short
+    block without one of their outliers looks well, and its own bounds can't know better.
+    """
+    with np.errstate(all="ignore"):
+        square = since[moments.M2_Q] / since[moments.W] / since[moments.MEAN_Q] ** 2
+    return np.asarray(FIRST_LOOK * np.maximum(np.nan_to_num(square / 2.0, nan=1.0, posinf=1.0), 1.0))
+
+
 @dataclass(slots=True)
 class Verdicts:
     """What a look at k blocks said; where neither good nor bad, the block grows."""
 
     good: npt.NDArray[np.bool_]
     bad: npt.NDArray[np.bool_]
-    due: Floats  # n_eff at which to look again, FIRST_LOOK for the new block after a good or bad one
+    due: Floats  # n_eff at which to look again, that of the first look for the new block after a good or bad one
 
 
-def judge(block: Floats, limit: Floats, due: Floats) -> Verdicts:
-    """Look at blocks of moments (FIELDS, k) where their n_eff has reached `due` (k,); limit (k,) as from `boundary`.
+def judge(block: Floats, limit: Floats, due: Floats, first: Floats | float = FIRST_LOOK) -> Verdicts:
+    """Look at blocks of moments (FIELDS, k) where their n_eff has reached `due` (k,).
+
+    limit and first (k,) as from `boundary` and `first_look`.
 
     Good: the upper 95 % bound of the MSE is below the limit. Bad: the lower one is above it.
     """
@@ -153,6 +166,6 @@ def judge(block: Floats, limit: Floats, due: Floats) -> Verdicts:
     root = np.sqrt(limit)
     good, bad = seen & (upper < root), seen & (lower > root)
     with np.errstate(divide="ignore"):
-        doublings = np.floor(np.log2(np.maximum(n_eff, due) / FIRST_LOOK * (1.0 + 1e-9))) + 1.0
-    again = np.where(seen, FIRST_LOOK * 2.0**doublings, due)
-    return Verdicts(good, bad, np.where(good | bad, FIRST_LOOK, again))
+        doublings = np.floor(np.log2(np.maximum(n_eff, due) / first * (1.0 + 1e-9))) + 1.0
+    again = np.where(seen, first * 2.0**doublings, due)
+    return Verdicts(good, bad, np.where(good | bad, first, again))
