@@ -1,6 +1,7 @@
 """msemon as its users run it, while it drains a log: a process or two of `msemon run`, scraped as Prometheus would.
 
-Everything is on: three windows, two dimensions, checkpoints every 10 s, a scrape every 5 s, and all other defaults.
+Everything is on: three windows, two dimensions, drift with a baseline for every series, checkpoints every 10 s, a
+scrape every 5 s, and all other defaults.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from benchmarks import traffic
 from benchmarks.measuring import ROOT
 from benchmarks.traffic import PARTITIONS, Log, Truth, mistakes
 
@@ -63,11 +65,14 @@ def settings_of(bootstrap: str, log: Log, client: str, **more: Any) -> dict[str,
 
 
 @contextmanager
-def started(settings: Mapping[str, Any], replicas: int = 1) -> Iterator[list[Daemon]]:
-    """So many of them, with their state in a directory of the block's own."""
+def started(log: Log, settings: Mapping[str, Any], replicas: int = 1) -> Iterator[list[Daemon]]:
+    """So many of them, with their state in a directory of the block's own, and every series' baseline."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="msemon-bench-")))
-        given = {"state.store": "sqlite", "state.path": str(directory / "state")} | dict(settings)
+        baselines = directory / "baselines.json"
+        baselines.write_text(traffic.baselines(log))
+        own = {"state.store": "sqlite", "state.path": str(directory / "state"), "baseline.file": str(baselines)}
+        given = own | dict(settings)
         yield [
             stack.enter_context(daemon(directory / f"{number}.log", given, ready=False)) for number in range(replicas)
         ]
@@ -77,12 +82,14 @@ def drain(log: Log, settings: Mapping[str, Any], replicas: int = 1, limit_s: flo
     """Let so many drain the log, and check what they found. With several, the rate is of the time in which all of them
     are busy. Raises Unfinished.
     """
-    with started(settings, replicas) as members:
+    with started(log, settings, replicas) as members:
         watched = _Watch(members)
         watched.until_begun(log.waiting, limit_s)
         with scraping(members) as longest:
             watched.until_one_is_done(log, limit_s)
         drained = watched.until_all_are_done(log, limit_s)
+        for member in members:  # a log may be over before drift is looked at for the first time
+            member.until(lambda m=member: "msemon_drift_evidence{" in m.get("/metrics")[1], "drift to be looked at")
         wrong = mistakes(_found(members), log)
         if wrong:
             raise Unfinished(f"wrong: {wrong[0]}")
@@ -202,6 +209,8 @@ def _found(members: Sequence[Daemon]) -> Truth:
     """By model and country, from the longest window, which holds all. The counters of one alone must say the same."""
     found: Truth = {}
     for scrape in [member.scrape() for member in members]:
+        if scrape.sum("msemon_drift_active"):
+            raise Unfinished(f"drift where there is none: {scrape.all('msemon_drift_evidence')}")
         for labels, pairs in scrape.all("msemon_segment_window_pairs", dimension="country", window="24h").items():
             at = dict(labels)
             squared = scrape.number("msemon_segment_window_squared_error", **at)

@@ -38,7 +38,7 @@ class Size(NamedTuple):
 
 
 LOGS = {
-    "longest": Size(8_000_000),
+    "longest": Size(6_000_000),
     "long": Size(2_400_000),
     "medium": Size(600_000),
     "river's": Size(300_000),

@@ -8,6 +8,7 @@ four tiers: with the dimensions country and country,tier 32 series.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import sys
@@ -53,6 +54,10 @@ class Log(NamedTuple):
     @property
     def events(self) -> int:
         return self.paired + self.waiting
+
+    @property
+    def tier_names(self) -> list[str]:
+        return list(TIERS) if self.tiers == len(TIERS) else [f"t{i}" for i in range(self.tiers)]
 
     @property
     def series(self) -> int:
@@ -110,12 +115,27 @@ def mistakes(found: Truth, log: Log) -> list[str]:
     return wrong
 
 
+def baselines(log: Log) -> str:
+    """A baseline file with every series' own MSE, so that each pair is judged and none drifts."""
+    entries = []
+    for m, model in enumerate(MODELS):
+        mse = [5 / 3 * ((1.0 + m) * (1.0 + c)) ** 2 for c in range(len(COUNTRIES))]  # Student's t5 has variance 5/3
+        entries.append({"model": model, "mse": sum(mse) / len(mse)})
+        for c, country in enumerate(COUNTRIES):
+            entries.append({"model": model, "dimension": "country", "segment": country, "mse": mse[c]})
+            entries += [
+                {"model": model, "dimension": "country,tier", "segment": f"{country},{tier}", "mse": mse[c]}
+                for tier in log.tier_names
+            ]
+    return json.dumps({"format": 1, "baselines": entries})
+
+
 def messages(log: Log, partition: int) -> Iterator[tuple[bytes, bytes, int]]:
     """Key, value and time in ms: what only waits, then each prediction, and each label once its own time has come."""
     columns = part(log, partition)
     pairs = len(columns.time_ms)
     model, country, tier, said, label, time_ms = (column.tolist() for column in columns)
-    tiers = list(TIERS) if log.tiers == len(TIERS) else [f"t{i}" for i in range(log.tiers)]
+    tiers = log.tier_names
 
     def prediction(key: bytes, i: int) -> bytes:
         return (
