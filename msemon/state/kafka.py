@@ -106,12 +106,20 @@ class KafkaStore:
         return Found(contents.chunk, contents.manifests, contents.chunks.keys())
 
     def _mark(self, partition: int) -> int:
+        self._make_room(partition)
         deadline_s = time.monotonic() + MARK_S
         sending = _Sending(self._connected(deadline_s), self._topic, partition, deadline_s)
         sending.send(self._keys.marker(partition), b"restored up to here")
         sending.settle()
         self._ends[partition] = max(sending.last, self._ends.get(partition, -1))
         return sending.last
+
+    def _make_room(self, partition: int) -> None:
+        """The input topics may have got more partitions since the topic was looked at."""
+        if partition >= self._partitions:
+            kafka_topic.ensure(self._settings, partition + 1)
+            self._partitions = max(self._partitions, partition + 1)
+            self._drop_producer(1.0)  # it would not know of them for minutes
 
     def _look_again(self, write: Write, timeout_s: float) -> None:
         """After a failure: a topic that was deleted is made anew, but what was in it is gone."""

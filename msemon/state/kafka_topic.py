@@ -40,11 +40,13 @@ _NOT_ALLOWED = (
     errors.TopicAuthorizationFailedError,
     errors.UnsupportedSaslMechanismError,
 )
+_NOT_KNOWN = (errors.UnsupportedVersionError, errors.IncompatibleBrokerVersion)
 _WRONG = (errors.InvalidConfigurationError, errors.InvalidReplicationFactorError, errors.InvalidTopicError)
 
 
 def ensure(settings: Settings, partitions: int, timeout_s: float = ASK_S) -> bool:
-    """Make the state topic with so many partitions, or check the one there is; True where it was made.
+    """Make the state topic with so many partitions, or check the one there is and give it what it lacks of them; True
+    where it was made.
 
     What can't be known (no right to see the topic's settings, or a broker that does not tell them) is taken to be right
     and logged. Raises Unusable or Unavailable.
@@ -55,7 +57,8 @@ def ensure(settings: Settings, partitions: int, timeout_s: float = ASK_S) -> boo
             found = _partitions(admin, topic)
             made = found is None and _create(admin, topic, partitions)
             if not made:
-                _check(admin, topic, partitions, _partitions(admin, topic) if found is None else found)
+                _grow(admin, topic, partitions, (_partitions(admin, topic) if found is None else found) or 0)
+                _check(admin, topic)
             return made
     except (*_NOT_ALLOWED, *_WRONG) as problem:
         configs = ", ".join(f"{name}={value}" for name, value in CONFIGS.items())
@@ -104,12 +107,24 @@ def _create(admin: Any, topic: str, partitions: int) -> bool:
     return True
 
 
-def _check(admin: Any, topic: str, partitions: int, found: int | None) -> None:
-    if found != partitions:
+def _grow(admin: Any, topic: str, partitions: int, found: int) -> None:
+    """The input topics have got more partitions. Those there are keep what they have: a task's is that of its number."""
+    if found >= partitions:
+        return
+    try:
+        admin.create_partitions({topic: partitions}, timeout_ms=round(ASK_S * 1000))
+    except errors.InvalidPartitionsError:
+        pass  # another was faster
+    except (*_NOT_ALLOWED, *_NOT_KNOWN) as problem:
         raise Unusable(
-            f"state.topic {topic} has {found or 'no'} partitions and the input topics have {partitions}: "
-            "they must be equal"
-        )
+            f"state.topic {topic} has {found} partitions and the input topics have {partitions}: give it as many, "
+            f"which msemon could not do itself: {problem}"
+        ) from problem
+    admin.wait_for_topics([topic], round(ASK_S * 1000))
+    log.info("state topic has more partitions now", topic=topic, partitions=partitions, before=found)
+
+
+def _check(admin: Any, topic: str) -> None:
     configs = _configs(admin, topic)
     policy = configs.get("cleanup.policy")
     if policy is None:
@@ -134,7 +149,7 @@ def _configs(admin: Any, topic: str) -> dict[str, str]:
     resource = ConfigResource(ConfigResourceType.TOPIC, topic)
     try:
         described = admin.describe_configs([resource], config_filter="all")
-    except (*_NOT_ALLOWED, errors.UnsupportedVersionError, errors.IncompatibleBrokerVersion):
+    except (*_NOT_ALLOWED, *_NOT_KNOWN):
         return {}
     found = described.get("topic", {}).get(topic, {})
     return {name: each["value"] for name, each in found.items() if each.get("value") is not None}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 from support.lives import Monitor
 from support.running import Daemon
-from support.topics import add_partitions
+from support.topics import add_partitions, unique
 
 
 def await_partition(running: Daemon, partition: int) -> None:
@@ -58,6 +59,25 @@ def test_f17_both_grow_while_down(kafka, tmp_path):
     with monitor.run(kafka__start="latest") as running:
         monitor.await_exact(running)
         assert running.said("a partition that the group did not begin with: from its beginning")
+
+
+def test_f17_the_state_topic_grows_with_them(kafka, tmp_path):
+    """With the state in Kafka: the new partition's too is kept, while it runs and afterwards."""
+    monitor = Monitor(kafka, tmp_path, partitions=2, state__store="kafka", state__topic=unique("state"))
+    with monitor.run(kafka__start="latest") as running:
+        monitor.send(*monitor.events(200, "two"))
+        monitor.await_exact(running)
+        grown(kafka, monitor, 3)
+        await_partition(running, 2)
+        monitor.send(*monitor.events(300, "three"), partitions=3)
+        monitor.await_exact(running)
+        assert running.said("state topic has more partitions now")
+        running.signal(signal.SIGKILL)
+        running.wait()
+    with monitor.run(kafka__start="latest") as running:
+        monitor.await_exact(running)
+        assert running.scrape().value("msemon_restores_total", source="store") == 3
+        assert running.scrape().value("msemon_restores_total", source="none") in (None, 0)
 
 
 def test_f17_a_replica_without_any_state_knows_how_old_the_group_is(kafka, tmp_path):

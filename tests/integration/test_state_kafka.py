@@ -257,8 +257,6 @@ def test_a_topic_is_made_compacted_with_small_segments(kafka_place):
     [
         (2, {}, "cleanup.policy=delete"),
         (2, {"cleanup.policy": "compact,delete"}, "cleanup.policy="),
-        (3, COMPACTED, "3 partitions"),
-        (1, COMPACTED, "1 partitions"),
         (2, COMPACTED | {"max.message.bytes": "100000"}, "max.message.bytes=100000"),
     ],
 )
@@ -267,6 +265,28 @@ def test_a_topic_that_would_lose_state_is_refused_in_words(kafka, partitions, to
     create_topics(kafka, {topic: partitions}, topic_configs)
     with pytest.raises(Unusable, match=words):
         open_store(settings(kafka, topic), 2)
+
+
+@pytest.mark.parametrize(("there", "then"), [(1, 2), (2, 2), (3, 3)])
+def test_a_topic_with_too_few_partitions_gets_more_and_one_with_more_keeps_them(kafka, there, then):
+    topic = unique("state")
+    create_topics(kafka, {topic: there}, COMPACTED)
+    open_store(settings(kafka, topic), 2).close()
+    with admin(kafka) as client:
+        (found,) = client.describe_topics([topic])
+    assert len(found["partitions"]) == then
+
+
+def test_partitions_that_the_inputs_got_later_are_made_when_they_are_first_restored(kafka_place):
+    """While what there was is written on; a second owner finds all of it."""
+    store = kafka_place.store()
+    first = Owner(store)
+    first.checkpoint(10)
+    late = Owner(store, LogTask(7, 2), 2)
+    late.checkpoint()
+    first.checkpoint(10)
+    found = [restored(kafka_place.store(), p).restored for p in (0, 2)]
+    assert [each and each.offsets["predictions"] for each in found] == [20, 7]
 
 
 def test_where_a_broker_does_not_tell_a_topics_settings_it_is_taken_and_warned_of(tansu):
