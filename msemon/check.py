@@ -22,6 +22,7 @@ from msemon.settings import Settings
 from msemon.sources.kafka_config import consumer_config
 from msemon.sources.kafka_inside import Clients, positions, topic_partitions
 from msemon.sources.kafka_records import Unpacking, install
+from msemon.state import Unavailable, Unusable, look
 from msemon.wiring import decoder_of, shape_of
 
 SAMPLE = 1_000
@@ -64,9 +65,14 @@ def run(settings: Settings, out: TextIO | None = None) -> int:
     except (KafkaError, OSError) as problem:
         out.write(f"{settings.kafka.bootstrap_servers}: unreachable: {_one_line(problem)}\n")
         return 1
-    lines, works = report(found, missing, settings)
-    out.write("\n".join(lines) + "\n")
-    return 0 if works else 1
+    lines, problems = report(found, missing, settings)
+    try:
+        state = look(settings, max((findings.partitions for findings in found), default=0))
+        lines += [] if state is None else [state]
+    except (Unusable, Unavailable) as problem:
+        problems.append(f"run would have nowhere to keep its state: {problem}")
+    out.write("\n".join([*lines, *(problems or ["run would work"])]) + "\n")
+    return 1 if problems else 0
 
 
 @contextlib.contextmanager
@@ -158,8 +164,8 @@ def examine(findings: Findings, batches: list[Batch], settings: Settings) -> Non
         findings.ids[Kind.LABEL] |= dict.fromkeys(decoded.labels.ids, batch.partition)
 
 
-def report(found: list[Findings], missing: list[str], settings: Settings) -> tuple[list[str], bool]:
-    """The lines of the report, and whether `run` would work."""
+def report(found: list[Findings], missing: list[str], settings: Settings) -> tuple[list[str], list[str]]:
+    """The lines of the report on the topics, and those that say why `run` would not work."""
     lines = [f"{settings.kafka.bootstrap_servers}: reached"]
     for findings in found:
         lines += _topic_lines(findings)
@@ -168,8 +174,7 @@ def report(found: list[Findings], missing: list[str], settings: Settings) -> tup
         lines.append(f"{settings.kafka.dead_letter_topic}: the dead-letter topic does not exist: copies would be lost")
     lines += _series_lines(set().union(*(findings.keys for findings in found)), settings)
     lines += _apart(found)
-    problems = _problems(found)
-    return lines + (problems or ["run would work"]), not problems
+    return lines, _problems(found)
 
 
 def _topic_lines(findings: Findings) -> list[str]:

@@ -22,6 +22,7 @@ __all__ = [
     "Unavailable",
     "Unusable",
     "WriteFailed",
+    "look",
     "new_writer",
     "open_store",
     "restore",
@@ -36,6 +37,20 @@ def open_store(settings: Settings, partitions: int) -> Store:
     store = _store(settings, partitions)
     store.open()
     return store
+
+
+def look(settings: Settings, partitions: int) -> str | None:
+    """Whether `open_store` would succeed, in words; makes and changes nothing. None where there is nothing to say.
+
+    Raises Unusable where it would not, Unavailable where that can't be known.
+    """
+    if settings.state.store == "sqlite":
+        return f"state.path {settings.state.path}: {SqliteStore(Path(settings.state.path)).look()}"
+    if settings.state.store == "kafka" and partitions:
+        from msemon.state import kafka_topic  # noqa: PLC0415 (as below)
+
+        return f"state.topic {settings.state.topic}: {kafka_topic.look(settings, partitions)}"
+    return None
 
 
 def _store(settings: Settings, partitions: int) -> Store:

@@ -52,14 +52,33 @@ def ensure(settings: Settings, partitions: int, timeout_s: float = ASK_S) -> boo
     and logged. Raises Unusable or Unavailable.
     """
     topic = settings.state.topic
+    with _asked(settings, partitions, timeout_s) as admin:
+        found = _partitions(admin, topic)
+        made = found is None and _create(admin, topic, partitions)
+        if not made:
+            _grow(admin, topic, partitions, (_partitions(admin, topic) if found is None else found) or 0)
+            _check(admin, topic)
+        return made
+
+
+def look(settings: Settings, partitions: int) -> str:
+    """What `ensure` would do, in words; does nothing itself. Raises Unusable or Unavailable."""
+    topic = settings.state.topic
+    with _asked(settings, partitions, ASK_S) as admin:
+        found = _partitions(admin, topic)
+        if found is None:
+            return "does not exist: run would make it"
+        _check(admin, topic)
+        return "can be used" if found >= partitions else f"has {found} partitions: run would give it {partitions}"
+
+
+@contextlib.contextmanager
+def _asked(settings: Settings, partitions: int, timeout_s: float) -> Iterator[KafkaAdminClient]:
+    """Somebody to ask; what goes wrong meanwhile as Unusable or Unavailable."""
+    topic = settings.state.topic
     try:
         with _admin(settings, min(timeout_s, ASK_S)) as admin:
-            found = _partitions(admin, topic)
-            made = found is None and _create(admin, topic, partitions)
-            if not made:
-                _grow(admin, topic, partitions, (_partitions(admin, topic) if found is None else found) or 0)
-                _check(admin, topic)
-            return made
+            yield admin
     except (*_NOT_ALLOWED, *_WRONG) as problem:
         configs = ", ".join(f"{name}={value}" for name, value in CONFIGS.items())
         advice = f"Make it with {partitions} partitions and {configs}"
@@ -108,7 +127,7 @@ def _create(admin: Any, topic: str, partitions: int) -> bool:
 
 
 def _grow(admin: Any, topic: str, partitions: int, found: int) -> None:
-    """The input topics have got more partitions. Those there are keep what they have: a task's is that of its number."""
+    """The input topics have got more partitions. Those there were keep what they have: a task's is its number's."""
     if found >= partitions:
         return
     try:

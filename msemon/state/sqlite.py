@@ -80,6 +80,13 @@ class SqliteStore:
             self._lock.release()
             raise Unusable(f"state.path {self._directory} can't be written to: {problem.strerror}") from problem
 
+    def look(self) -> str:
+        """What `open` would find, in words, as far as it can be known without writing. Raises Unusable."""
+        there = next(each for each in (self._directory, *self._directory.absolute().parents) if each.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise Unusable(f"state.path {self._directory} can't be written to: {there} is no directory that may be")
+        return "can be used" if there == self._directory else "does not exist: run would make it"
+
     def close(self) -> None:
         """See `Store`."""
         self._lock.release()

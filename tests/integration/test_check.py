@@ -54,6 +54,8 @@ def test_sample_of_both_topics(broker: str) -> None:
     assert f"{labels}: 2 partitions, 40 records sampled" in text
     assert "price: 2 segments of limits.series 1,000 (country 2)" in text
     assert "warning" not in text
+    assert text.endswith("state.path ./msemon-state: does not exist: run would make it\nrun would work\n")
+    assert not Path("msemon-state").exists()
 
 
 def test_only_the_last_records(kafka: str) -> None:
@@ -98,6 +100,35 @@ def test_unequal_partitions(broker: str) -> None:
     code, text = checked(broker, two, three)
     assert code == 1
     assert f"({two} 2, {three} 3)" in text
+
+
+def test_a_state_directory_that_cannot_be_written_to(broker: str) -> None:
+    """Where state could not be kept, `run` would end at once: exit code 1."""
+    topic = unique("check-state")
+    create_topics(broker, {topic: 1})
+    Path("file").touch()
+    code, text = checked(broker, topic, **{"state.path": "file/state"})
+    assert code == 1
+    assert "run would have nowhere to keep its state: state.path file/state can't be written to" in text
+    assert "run would work" not in text
+
+
+def test_the_state_topic(kafka: str) -> None:
+    """It is looked at and not made; one that would lose state is exit code 1."""
+    topic, state = unique("check-state"), unique("check-state-topic")
+    create_topics(kafka, {topic: 2})
+    flags = {"state.store": "kafka", "state.topic": state}
+    code, text = checked(kafka, topic, **flags)
+    assert code == 0, text
+    assert f"state.topic {state}: does not exist: run would make it" in text
+    create_topics(kafka, {state: 1}, {"cleanup.policy": "compact"})
+    code, text = checked(kafka, topic, **flags)
+    assert code == 0, text
+    assert f"state.topic {state}: has 1 partitions: run would give it 2" in text
+    create_topics(kafka, {state + "-lossy": 2})
+    code, text = checked(kafka, topic, **(flags | {"state.topic": state + "-lossy"}))
+    assert code == 1
+    assert "cleanup.policy=delete" in text
 
 
 def test_nothing_usable(broker: str) -> None:
