@@ -79,7 +79,8 @@ class JsonDecoder:
     def decode(self, batch: Batch, wall_us: int) -> Decoded:
         """The events of a batch, in log order; never raises, whatever the bytes.
 
-        `wall_us` is the wall clock: it judges `future` together with the records' own timestamps, and nothing else.
+        `wall_us` is the wall clock: it judges `future` together with the records' own timestamps, and no record is
+        taken to be later than it (`times.record_times`).
         Every record is counted in exactly one kind; every rejected one has one entry in `rejections`.
         """
         claimed, horizon, kept = record_times(batch.timestamps_ms, wall_us, self._max_future_us)

@@ -29,9 +29,10 @@ def client_config(settings: Settings, connect_s: float = CONNECT_S) -> dict[str,
     kafka = settings.kafka
     known = KafkaConsumer.DEFAULT_CONFIG.keys() | KafkaProducer.DEFAULT_CONFIG.keys()
     given = [name for name in kafka.client_options if kafka.client == "kafka-python" or "." not in name]
-    refused = sorted(name for name in given if name in _NOT_OURS_TO_GIVE or name not in known)
-    if refused:
-        raise ValueError(f"kafka.client_options may not have {', '.join(refused)}")
+    if own := sorted(name for name in given if name in _NOT_OURS_TO_GIVE):
+        raise ValueError(f"kafka.client_options: msemon itself sets {', '.join(own)}")
+    if unknown := sorted(name for name in given if name not in known):
+        raise ValueError(f"kafka.client_options: kafka-python has no option {', '.join(unknown)}")
     password = kafka.sasl_password
     options = {
         "bootstrap_servers": [server.strip() for server in kafka.bootstrap_servers.split(",")],

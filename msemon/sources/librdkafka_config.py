@@ -82,7 +82,7 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
     kafka = settings.kafka
     refused = sorted(name for name in kafka.client_options if name in _NOT_OURS_TO_GIVE)
     if refused:
-        raise ValueError(f"kafka.client_options may not have {', '.join(refused)}")
+        raise ValueError(f"kafka.client_options: msemon itself sets {', '.join(refused)}")
     ours = {
         "session.timeout.ms": 45_000,
         # A fetch is bounded before it is parsed, and so is what waits here, however many partitions there are.

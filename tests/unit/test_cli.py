@@ -128,7 +128,11 @@ def test_every_mistake_at_once(capsys: pytest.CaptureFixture[str], monkeypatch: 
         (["baseline", "x", "--output", "y"], "msemon baseline: not in this version"),
         (["check", "--suggest"], "--suggest: not in this version"),
         (["run", "--config", "no.toml"], "no.toml: can't be read: No such file or directory (from --config)"),
-        (["run", "--kafka.client-options", '{"nope": 1}'], "may not have nope (from --kafka.client-options)"),
+        (["run", "--kafka.client-options", '{"nope": 1}'], "has no option nope (from --kafka.client-options)"),
+        (
+            ["run", "--kafka.client-options", '{"selector": 1}'],
+            "msemon itself sets selector (from --kafka.client-options)",
+        ),
         (["run", "--config"], "usage: argument --config: expected one argument"),
     ],
 )
