@@ -7,7 +7,6 @@ is no longer asked for, all panes where a pair's time means something else now. 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,7 @@ def touch(task: Task) -> None:
     task.saved_series = None
     for store in task.join.stores:
         store.touch()
-    task.watch.dirty = True
+    task.watch.dirty = task.watch.kept_dirty = True
     for _, _, block in _blocks(task):
         block.dirty = True
 
@@ -53,6 +52,7 @@ def touch_some(task: Task, names: Collection[PieceName]) -> None:
     if "series" in kinds:
         task.saved_series = None
     task.watch.dirty |= "baselines" in kinds
+    task.watch.kept_dirty |= "kept" in kinds
     if kinds & {"combos", "targets"}:
         task.names.touch()
     for name, store in zip(_STORES, task.join.stores, strict=True):
@@ -80,7 +80,8 @@ def _pieces(task: Task) -> Iterator[tuple[PieceName, Piece | None]]:
     task.saved_series = task.series.version
     yield ("series",), _series(task) if changed else None
     yield ("baselines",), _baselines(task) if task.watch.dirty else None
-    task.watch.dirty = False
+    yield ("kept",), _kept(task) if task.watch.kept_dirty else None
+    task.watch.dirty = task.watch.kept_dirty = False
     yield from task.names.pieces()
     for name, store in zip(_STORES, task.join.stores, strict=True):
         yield from store.pieces(name)
@@ -144,12 +145,22 @@ def _baselines(task: Task) -> Piece:
     learning, table = watch.learner.held()
     columns: dict[str, npt.NDArray[Any]] = {"sids": sids, "baselines": watch.columns(sids)}
     columns |= {"learning": learning.astype(np.int64), "table": table}
+    return Piece(columns, {"tolerated_ratio": task.shape.tolerated_ratio})
+
+
+def _kept(task: Task) -> Piece:
+    """Baselines of series that have ended: apart, for they change seldom and may be many."""
     kept = [
-        [list(key), int(each.source), None if each.baseline is None else list(astuple(each.baseline)),
-         list(each.learning), each.ended_us]
-        for key, each in watch.kept.items()
-    ]  # fmt: skip
-    return Piece(columns, {"kept": kept, "tolerated_ratio": task.shape.tolerated_ratio})
+        [*key, int(each.source), _values(each.baseline), each.learning, each.ended_us]
+        for key, each in task.watch.kept.items()
+    ]
+    return Piece({}, {"kept": kept})
+
+
+def _values(baseline: Baseline | None) -> tuple[float, ...] | None:
+    if baseline is None:
+        return None
+    return baseline.mse, baseline.upper_mse, baseline.pairs, baseline.mean_weight, baseline.stake
 
 
 class _Restoring:
@@ -247,7 +258,7 @@ class _Restoring:
         if piece is None:
             return
         watch = self._task.watch
-        for key, source, baseline, learning, ended_us in piece.meta["kept"]:
+        for *key, source, baseline, learning, ended_us in self._pieces[("kept",)].meta["kept"]:
             known = None if baseline is None else Baseline(*baseline)
             watch.kept[SeriesKey(*key)] = Kept(Source(source), known, tuple(learning), int(ended_us))
         owners, learners = sids[piece.columns["sids"]], sids[piece.columns["learning"]]

@@ -25,7 +25,7 @@ from msemon.core.windows import Groups, Ring, Windows
 from msemon.events import Floats, Ints
 
 KEPT_US = 30 * 86_400_000_000
-"""How long a baseline outlives its series."""
+"""How long a baseline outlives its series; where more than `total_series_limit` have ended, the last of them alone."""
 
 Given = Mapping[SeriesKey, Baseline]
 """Baselines from a file. A version of ANY stands for each that is not named itself."""
@@ -81,6 +81,7 @@ class Watch:
         self.kept: dict[SeriesKey, Kept] = {}
         self.version = 0  # goes up with every change of a baseline
         self.dirty = True
+        self.kept_dirty = True
         self._shape = shape
         self._windows = windows
         self._table = np.zeros((ROWS, 0))
@@ -203,6 +204,7 @@ class Watch:
         self._table[_BORN, sid] = 1.0
         versions = self._versions.setdefault((key.model, *key[2:]), {})
         kept = self.kept.pop(key, None)
+        self.kept_dirty |= kept is not None
         if kept is not None and kept.learning:
             row = self.learner.table.rows(np.array([sid]))
             self.learner.table.data[:, row[0]] = kept.learning
@@ -276,6 +278,9 @@ class Watch:
             source = Source(int(self._table[_SOURCE, sid]))
             self.kept[key] = Kept(source, self._baseline(sid) if source else None, learning, record_clock)
             self._versions.get((key.model, *key[2:]), {})[key.version] = -1
+            self.kept_dirty = True
+        while len(self.kept) > self._shape.total_series_limit:
+            self._forget(next(iter(self.kept)))  # the first to end
         self._table[:, sids] = 0.0
         self.learner.table.clear(sids)
         self._clear(sids)
@@ -285,9 +290,15 @@ class Watch:
     def forget(self, record_clock: int) -> None:
         """Drop what was kept for long enough."""
         for key in [key for key, kept in self.kept.items() if kept.ended_us < record_clock - KEPT_US]:
-            del self.kept[key]
-            self._versions.get((key.model, *key[2:]), {}).pop(key.version, None)
-            self.dirty = True
+            self._forget(key)
+
+    def _forget(self, key: SeriesKey) -> None:
+        del self.kept[key]
+        self.kept_dirty = True
+        versions = self._versions.get((key.model, *key[2:]), {})
+        versions.pop(key.version, None)
+        if not versions:
+            self._versions.pop((key.model, *key[2:]), None)
 
     def drop(self, oldest: list[int]) -> None:
         """Forget in each ring r the panes below oldest[r]."""

@@ -221,6 +221,32 @@ def test_a_series_that_comes_back_has_its_baseline() -> None:
     assert stream.gauges(("m", "1", "country", "FR"))[PAIRS] == 20
 
 
+def test_however_many_series_come_and_go_what_is_kept_of_them_is_bounded() -> None:
+    stream = Stream(shape=shaped(total_series_limit=3))
+    for number in range(10):
+        stream.run(30, key=("m", "1", f"S{number}"))
+        stream.now_s += 2000
+    stream.run(1, key=("m", "1", "DE"))
+    watch = stream.task.watch
+    assert [key.segment for key in watch.kept if key.segment] == ["S8", "S9"]
+    assert len(watch._versions) == 4, (
+        "those, the segment that is there, and the model, which was the third of those kept"
+    )
+
+
+def test_a_checkpoint_writes_what_ended_only_when_that_changes() -> None:
+    """Learning goes on all the time, and must not cost what thirty days of ended series cost."""
+    stream = Stream()
+    stream.run(5)
+    stream.now_s += 2000
+    stream.run(5, key=("m", "1", "DE"))
+    assert ("kept",) in keeping.snapshot(stream.task).changed
+    stream.run(5, key=("m", "1", "DE"))
+    changed = keeping.snapshot(stream.task).changed
+    assert ("baselines",) in changed
+    assert ("kept",) not in changed
+
+
 def test_drift_can_be_switched_off() -> None:
     """Baselines are learnt all the same."""
     stream = Stream(shape=shaped(drift=False))
