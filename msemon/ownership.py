@@ -236,8 +236,6 @@ class Ownership:
             return
         for text in found.dropped:
             log.warning("stored state that the settings no longer fit", partition=partition, dropped=text)
-        if found.dropped:  # not where a later checkpoint was refused: from this one on the log has it all again
-            found.task.mark_incomplete()
         with self._lock:
             self._process.adopt(found.task)
         self._durable.update(offsets)

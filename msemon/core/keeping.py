@@ -201,7 +201,9 @@ class _Restoring:
         for name, store, refs in zip(_STORES, task.join.stores, (combos, combos, targets), strict=True):
             serials = sorted(int(key[1]) for key in self._pieces if key[0] == name and len(key) == 2)
             store.adopt([(self._pieces[(name, i)], self._pieces[(name, i, "states")]) for i in serials], refs)
-        return task, self._dropped
+        if self._dropped:
+            task.mark_incomplete()  # of drift's evidence windows and join know nothing
+        return task, self._dropped + self._evidence()
 
     def _begin_empty(self) -> list[str]:
         """What the settings ask for and this state knows nothing of, in words."""
@@ -265,9 +267,14 @@ class _Restoring:
         here, there = owners >= 0, learners >= 0
         table = piece.columns["table"][:, there]
         watch.adopt(owners[here], piece.columns["baselines"][:, here], (learners[there], table), self._task.series)
-        if piece.meta["tolerated_ratio"] != self._shape.tolerated_ratio:
-            self._dropped.append("the evidence of drift: drift.tolerated_ratio is another")
+        if self._evidence():
             self._pieces = {name: piece for name, piece in self._pieces.items() if name[0] != "sums"}
+
+    def _evidence(self) -> list[str]:
+        """That the evidence of drift begins anew, where it does, in words."""
+        piece = self._pieces.get(("baselines",))
+        same = piece is None or piece.meta["tolerated_ratio"] == self._shape.tolerated_ratio
+        return [] if same else ["the evidence of drift: drift.tolerated_ratio is another"]
 
     def _blocks(self, sids: Ints, same_time: bool) -> None:
         rings = {_ring_name(window): number for number, window in enumerate(self._shape.windows)}

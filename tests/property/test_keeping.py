@@ -131,6 +131,7 @@ def test_changed_windows_drop_the_panes_they_concern_and_keep_the_others_and_the
     task, dropped = keeping.restored(0, TOPICS, other, kept.pieces)
     assert dropped
     assert all("no longer a window" in text or "begins empty" in text for text in dropped)
+    assert task.incomplete
     assert len(task.join) == before.pending
     after = process(other)
     after.tasks[0] = task
@@ -149,6 +150,7 @@ def test_changed_dimensions_drop_their_series_and_keep_totals_and_the_join():
     task, dropped = keeping.restored(0, TOPICS, other, kept.pieces)
     assert dropped
     assert all("no longer a dimension" in text for text in dropped)
+    assert task.incomplete
     after = process(other)
     after.tasks[0] = task
     assert after.pending == before.pending
@@ -166,6 +168,7 @@ def test_another_clock_drops_all_panes_and_keeps_the_join():
     kept.checkpoint(before.tasks[0])
     task, dropped = keeping.restored(0, TOPICS, replace(of, observed=False), kept.pieces)
     assert dropped == ["the windows: pairs have another time under the new windows.clock"]
+    assert task.incomplete
     assert len(task.join) == before.pending
     assert not list(task.windows.blocks())
 

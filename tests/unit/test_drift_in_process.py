@@ -132,6 +132,7 @@ def test_another_tolerated_ratio_drops_the_evidence_alone() -> None:
     stream.run(30)
     task, dropped = copied(stream.task, shaped(tolerated_ratio=1.5))
     assert dropped == ["the evidence of drift: drift.tolerated_ratio is another"]
+    assert not task.incomplete, "windows and join lack nothing"
     assert task.watch.rings == [{}, {}]
     assert task.watch.watched(2).upper.tolist() == stream.task.watch.watched(2).upper.tolist()
     assert len(task.windows.rings[0]) == 30
