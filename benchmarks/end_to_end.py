@@ -172,7 +172,7 @@ def chosen(only: list[str] | None) -> list[Subject]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Events a second, end to end.")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--minutes", type=float, default=14.0, help="no round begins that would not end by then (14)")
+    parser.add_argument("--minutes", type=float, default=18.0, help="no round begins that would not end by then (18)")
     parser.add_argument("--only", action="append", help="of this name; may be given again")
     parser.add_argument("--short", action="store_true", help="only to show that it works")
     options = parser.parse_args()

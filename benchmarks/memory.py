@@ -1,4 +1,4 @@
-"""Bytes a waiting prediction, at five million of them, and bytes a series and non-empty pane.
+"""Bytes a waiting prediction, at five million of them, and bytes a series and non-empty pane, drift included.
 
     python benchmarks/memory.py [--short]
 
@@ -14,12 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import psutil
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 from benchmarks.measuring import figure, machine, short
-from benchmarks.stage_state import Load, filled
+from benchmarks.stage_state import Load, filled, keys_of
+from msemon.core.baseline import Baseline
+from msemon.core.view import SeriesKey
 
 WAITING = 5_000_000
 SERIES = 10_000
@@ -44,13 +47,21 @@ def waiting(count: int) -> Held:
 
 
 def panes(count: int) -> Held:
-    """Series of one task, every pane of three windows full."""
+    """Series of one task with a baseline each, every pane of three windows full: moments, and the sums of drift."""
     before = _rss()
-    task = filled(0, Load(1, 0, count, shared=False))
+    load = Load(1, 0, count, shared=False)
+    keys = [SeriesKey(model, version) for model, version, _ in keys_of(np.arange(count), count)]
+    keys += [
+        SeriesKey(model, version, "customer", str(name)) for model, version, name in keys_of(np.arange(count), count)
+    ]
+    task = filled(0, load, {key: Baseline(700.0, 700.0, 1_000) for key in keys})
     blocks = list(task.windows.blocks())
     used = sum(block.used for block in blocks)
     assert used >= count * 3 * 60, used
-    return Held(used, sum(block.data.nbytes + block.index.nbytes for block in blocks), _rss() - before)
+    drift = [block for ring in task.watch.rings for block in ring.values()]
+    assert sum(block.used for block in drift) == used
+    nbytes = sum(block.data.nbytes + block.index.nbytes for block in blocks + drift)
+    return Held(used, nbytes, _rss() - before)
 
 
 def apart(work: Callable[[int], Held], count: int) -> Held:

@@ -80,9 +80,10 @@ def rate(peer: Peer, bootstrap: str, log: Log, limit_s: float) -> float:
     python = python_of(peer.environment)
     command = [str(python), "-W", "ignore", str(ROOT / "benchmarks" / "peers" / peer.script)]
     done = _run([*command, bootstrap, log.topic, str(log.events)], limit_s, dict(peer.variables))
-    if not done.strip():
-        raise Unusable("it said nothing")
-    said = json.loads(done.splitlines()[-1])
+    try:
+        said = json.loads(done.splitlines()[-1])
+    except (IndexError, ValueError):
+        raise Unusable(f"it ended with no result: {done[-100:]!r}") from None
     if said["events"] != log.events:
         raise Unusable(f"read {said['events']:,} of {log.events:,} events")
     if peer.checked and (wrong := mistakes(_total(said["groups"]), log)):

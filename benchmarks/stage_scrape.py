@@ -185,7 +185,10 @@ def main() -> None:
     every_s, rounds = (0.5, 1) if short else (EVERY_S, 6)
     retention.look = lambda *_: threading.Thread()  # there is no cluster to ask
     source = Memory(models)
-    settings = {"segments": '[["country"]]', "web.address": "127.0.0.1:0", "state.store": "none", "join.memory": "1m"}
+    settings = {
+        "segments": '[["country"]]', "web.address": "127.0.0.1:0", "state.store": "none",
+        "join.memory": "10s",  # of a minute's events the join would be full, and wait
+    }  # fmt: skip
     daemon = Daemon(load(settings, environ={}), install_signals=False, make_source=lambda _: source)
     thread = threading.Thread(target=daemon.run)
     thread.start()

@@ -24,6 +24,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 from msemon.core import keeping
 from msemon.core.shape import Shape, Window
 from msemon.core.task import Task
+from msemon.core.watch import Given
 from msemon.events import Decoded, Ints, Key, Labels, Pairs, Predictions
 from msemon.settings import Settings
 from msemon.state import Checkpointer, Leftovers, Restored, Store, new_writer, restore
@@ -102,9 +103,10 @@ def ids_of(numbers: Ints) -> list[bytes]:
     return [b"request-%012d" % n for n in numbers.tolist()]
 
 
-def filled(partition: int, load: Load) -> Task:
+def filled(partition: int, load: Load, given: Given | None = None) -> Task:
     """A task's part of the load: its panes are full, then its predictions wait since the last hours."""
     task = Task(partition, TOPICS, SHAPE, b"key")
+    task.watch.give(given or {}, task.series)
     waiting, series = load.waiting // load.tasks, load.each
     numbers = np.arange(series)
     ends = [(window.pane_us, window.panes) for window in SHAPE.windows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import uuid
 from collections.abc import Iterable
 
 
@@ -21,6 +22,11 @@ class Clock:
     @property
     def seconds(self) -> float:
         return time.perf_counter() - (self.began or 0.0)
+
+
+def group() -> str:
+    """A consumer group of this run's own: what another has committed is read again."""
+    return f"peer-{uuid.uuid4()}"
 
 
 def arguments() -> tuple[str, str, int]:

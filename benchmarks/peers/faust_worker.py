@@ -6,12 +6,12 @@ import shutil
 import tempfile
 
 import faust
-from common import Clock, arguments, report
+from common import Clock, arguments, group, report
 
 bootstrap, topic, events = arguments()
 directory = tempfile.mkdtemp()
 app = faust.App(
-    f"faust-{topic}", broker=f"kafka://{bootstrap}", store="memory://", value_serializer="json", key_serializer="raw",
+    group(), broker=f"kafka://{bootstrap}", store="memory://", value_serializer="json", key_serializer="raw",
     topic_partitions=4, datadir=directory, consumer_auto_offset_reset="earliest", web_enabled=False,
     stream_wait_empty=False,
 )  # fmt: skip

@@ -3,13 +3,13 @@
 import tempfile
 from datetime import timedelta
 
-from common import Clock, arguments, report
+from common import Clock, arguments, group, report
 from quixstreams import Application, State
 
 bootstrap, topic, events = arguments()
 directory = tempfile.TemporaryDirectory()
 app = Application(
-    bootstrap, consumer_group=f"quix-{topic}", auto_offset_reset="earliest", state_dir=directory.name, loglevel="ERROR",
+    bootstrap, consumer_group=group(), auto_offset_reset="earliest", state_dir=directory.name, loglevel="ERROR",
     consumer_poll_timeout=0.1, request_timeout=60,
 )  # fmt: skip
 clock, pairs, windows = Clock(), 0, {}
