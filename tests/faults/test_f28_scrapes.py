@@ -156,7 +156,7 @@ def test_a_view_that_hangs_does_not_stop_health() -> None:
     with serving(hung) as server, ThreadPoolExecutor(module.WORKING + 8) as pool:
         hung.gate.clear()
         waiting = [pool.submit(_attempt, server.port) for _ in range(module.WORKING + 8)]
-        until(lambda: hung.views == 1)
+        until(lambda: hung.views == 1 and sum(each.done() for each in waiting) == 8)  # those beyond are turned away
         hung.well = False
         assert ask(server.port, "/healthz", timeout_s=HEALTH_S).status == 503, "the daemon can still say that it hangs"
         hung.gate.set()
