@@ -426,6 +426,7 @@ class Daemon:
     def _show_partitions(self, counts: dict[str, int | None]) -> None:
         for topic, count in counts.items():
             self._pipeline.partitions.labels(topic).set(count or 0)
+            self._process.partitions = max(self._process.partitions, count or 0)
 
     def _lease_holds(self) -> bool:
         return self._joined and time.monotonic() - self._source.last_heard_s() < self._source.session_timeout_s

@@ -24,6 +24,7 @@ class Process:
 
     def __init__(self, topics: list[str], shape: Shape, new_key: Callable[[], bytes]) -> None:
         self.tasks: dict[int, Task] = {}
+        self.partitions = 0  # of each topic, as far as the cluster has told: others may own most of them
         self._topics = topics
         self.shape = shape
         self._new_key = new_key
@@ -95,7 +96,7 @@ class Process:
         """Look for drift: alarms and recoveries since the last look."""
         own = [Own.of(self.tasks[p], self._places_of(self.tasks[p]), panes=False) for p in sorted(self.tasks)]
         now = now_of_series(own, now_of_models(own, len(self._ledger.keys), wall_us))
-        partitions = max((task.born_with for task in self.tasks.values()), default=0)
+        partitions = max([self.partitions, *(task.born_with for task in self.tasks.values())])
         share = min(1.0, len(self.tasks) / partitions) if partitions else 1.0
         beats = [Beat(each.task, each.places) for each in own]
         return self._patrol.look(beats, self._ledger, now, share)

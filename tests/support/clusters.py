@@ -49,8 +49,8 @@ class Cluster:
         )
 
     def coordinator(self, group: str) -> int:
-        """The broker that leads the partition in which the group's offsets are kept; -1 while there is none, or it can't
-        be known: a broker that has just died may be the one that is asked."""
+        """The broker that leads the partition in which the group's offsets are kept; -1 while there is none, or nobody
+        tells: a broker that has just died may be the one that is asked."""
         try:
             return self._leader(place_of(group))
         except KafkaError:

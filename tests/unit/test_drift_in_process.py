@@ -43,6 +43,14 @@ def test_while_learning_only_the_pairs_are_there() -> None:
         assert row[THRESHOLD] == pytest.approx(math.log(365 * 86400 * 2))
 
 
+def test_partitions_that_are_anothers_raise_the_threshold() -> None:
+    """Also those that came after the group began: the promise is for all of them together."""
+    stream = Stream(rate=20)
+    stream.process.partitions = 8
+    stream.run(11)
+    assert stream.gauges()[THRESHOLD] == pytest.approx(math.log(365 * 86400 * 2 * 8))
+
+
 def test_drift_alarms_once_and_recovers() -> None:
     """Gauges and changes tell when; an alarm stands while the drift lasts, and evidence begins anew after it."""
     stream = Stream()
