@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException
@@ -31,6 +32,9 @@ log = structlog.get_logger(__name__)
 
 ASK_S = 10.0
 """How long the cluster may take to answer a question about offsets or partitions."""
+
+ANSWER_S = 0.02
+"""How often the answer to a commit is looked for: the client does not return for it."""
 
 IDS_S = 5.0
 """How often the topics' ids are asked for: the client knows them and does not tell."""
@@ -81,6 +85,7 @@ class LibrdkafkaSource:
         self._topic_ids: dict[str, str] = {}  # as last heard
         self._lags: dict[TopicPartition, int] = {}
         self._partial = 0
+        self._ahead: list[Any] = []  # messages of the next poll, that came with the answer to a commit
 
     @property
     def _connected(self) -> Client:
@@ -117,13 +122,14 @@ class LibrdkafkaSource:
         polled = Polled()
         began_s = time.monotonic()
         consumer, group, fetching = self._connected.consumer, self._group, self._fetching
+        flowed = fetching.flowing()
         if not group.rebalancing:
             fetching.move(consumer, group.owned if group.unequal is None else ())
         before = fetching.flowing()
-        try:
-            came = messages.sort(consumer.consume(self._most, timeout_s))
-        except KafkaException as problem:
-            raise refusal(problem, "poll") from problem
+        if self._ahead:  # it came before the partitions were moved
+            before = {where: cursor for where, cursor in before.items() if where in flowed}
+        brought, self._ahead = self._ahead or self._consume(self._most, timeout_s), []
+        came = messages.sort(brought)
         if group.apply(fetching.notes, polled):
             # The group's answer was not there when the last poll began; when it came since, nobody knows.
             self._heard_s = max(self._heard_s, self._polled_s)
@@ -184,7 +190,15 @@ class LibrdkafkaSource:
         """See `Source`."""
         if self._group.rebalancing or not offsets:
             return False
-        reason = self._connected.commit(offsets, timeout_s, note)
+        client, deadline_s = self._connected, time.monotonic() + timeout_s
+        client.commit(offsets, note)
+        # The answer stands behind what was fetched before: that is for the next poll.
+        while client.committing and (left_s := deadline_s - time.monotonic()) > 0:
+            room = self._most - len(self._ahead)
+            if room <= 0:
+                return True  # a refusal is told with a later poll
+            self._ahead += self._consume(room, min(left_s, ANSWER_S))
+        reason = "no answer in time" if client.committing else client.refused
         if reason is not None:
             log.warning("offsets not committed", reason=reason)
         return reason is None
@@ -207,6 +221,13 @@ class LibrdkafkaSource:
             client.close(timeout_s)
 
     # What a poll brought.
+
+    def _consume(self, most: int, timeout_s: float) -> list[Any]:
+        try:
+            found: list[Any] = self._connected.consumer.consume(most, timeout_s)
+        except KafkaException as problem:
+            raise refusal(problem, "poll") from problem
+        return found
 
     def _ours(self, where: TopicPartition) -> Cursor | None:
         return self._fetching.cursors.get(where) if where.partition in self._group.owned else None

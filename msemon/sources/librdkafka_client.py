@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from typing import Any
 
 import structlog
@@ -41,6 +41,7 @@ _FORBIDDEN = {
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
 }
+_FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 _REFUSED = {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED}
 
 EARLIEST, LATEST = OffsetSpec.earliest(), OffsetSpec.latest()
@@ -54,13 +55,16 @@ class Client:
         self._refusals: deque[Trouble] = deque(maxlen=16)
         self._login = Login(settings)
         self._secrets = self._login.now()
-        self._committing: tuple[float, Future[object]] | None = None  # since when
+        self._sent_s: float | None = None  # when the commit that is not answered yet was sent
         self.statistics = Statistics()
         told = {"error_cb": self._told}
-        self.consumer: Any = Consumer(config.consumer_config(settings) | told | {"stats_cb": self.statistics.read})
+        heard = {"stats_cb": self.statistics.read, "on_commit": self._answered}
+        self.consumer: Any = Consumer(config.consumer_config(settings) | told | heard)
         self._asking: Any = AdminClient(config.client_config(settings) | told)
         self.committed_s = -math.inf
         """When the last commit that was taken was sent."""
+        self.refused: str | None = None
+        """Why the last commit that was answered was not taken; None where it was."""
 
     def refusals(self) -> Iterator[Trouble]:
         """Why we were not let in since the last call; librdkafka logs what it gets over by itself."""
@@ -122,47 +126,44 @@ class Client:
         places = {TopicPartition(each.topic, each.partition): each for each in found if each.offset >= 0}
         return {where: (each.offset, each.metadata or "") for where, each in places.items()}
 
-    def commit(self, offsets: Mapping[TopicPartition, int], timeout_s: float, note: str) -> str | None:
-        """Why they were not taken, or None. Raises Fatal.
+    def commit(self, offsets: Mapping[TopicPartition, int], note: str) -> None:
+        """Send them, unless earlier ones are not answered yet. The answer comes within `consume`. Raises Fatal.
 
-        librdkafka gives no bound for it, and its answer in a callback would stand behind all that was fetched.
+        Waiting for it in the client would keep all its other calls waiting, for as long as no coordinator is there.
         """
-        if self._committing is None or self._committing[1].done():
-            told = [ClientPartition(*where, offset, note) for where, offset in offsets.items()]
-            call = apart(lambda: self.consumer.commit(offsets=told, asynchronous=False), "commit")
-            self._committing = (time.monotonic(), call)
-        asked_s, call = self._committing
-        wait([call], timeout_s)
-        if not call.done():
-            return "no answer in time"
-        self._committing = None
-        problem = call.exception()
-        if problem is None:
-            taken: Any = call.result()
-            problem = next((KafkaException(each.error) for each in taken if each.error is not None), None)
-        if problem is None:
-            self.committed_s = asked_s  # the answer may have come long before it was read
-            return None
-        if isinstance(told_so := refusal(problem, "commit"), Fatal):
-            raise told_so from problem
-        if isinstance(problem, KafkaException):
-            self._refusals.append(trouble(problem.args[0]))
-        return config.reason(problem)
+        if self.committing:
+            return
+        told = [ClientPartition(*where, offset, note) for where, offset in offsets.items()]
+        self._sent_s = time.monotonic()
+        try:
+            self.consumer.commit(offsets=told, asynchronous=True)
+        except KafkaException as problem:
+            self._answered(problem.args[0], [])
+            if fatal(problem.args[0]):
+                raise refusal(problem, "commit") from problem
+
+    @property
+    def committing(self) -> bool:
+        """Whether the answer to a commit is still to come."""
+        return self._sent_s is not None
 
     def close(self, timeout_s: float) -> None:
         """End; where that takes longer it goes on by itself."""
-
-        def end() -> None:
-            if self._committing is not None:
-                wait([self._committing[1]])  # it is on the client that is ended here
-            self.consumer.close()
-
-        call = apart(end, "closing")
+        call = apart(self.consumer.close, "closing")
         wait([call], timeout_s)
         if not call.done():
             log.warning("the client did not close in time")
         elif (problem := call.exception()) is not None:
             log.warning("the client did not close cleanly", reason=str(problem))
+
+    def _answered(self, error: Any, partitions: Collection[Any]) -> None:
+        sent_s, self._sent_s = self._sent_s, None
+        error = error or next((each.error for each in partitions if each.error is not None), None)
+        self.refused = None if error is None else error.str()
+        if error is not None:
+            self._refusals.append(trouble(error))
+        elif sent_s is not None:
+            self.committed_s = sent_s  # the answer may have come long before it was read
 
     def _told(self, error: Any) -> None:
         if error.code() in _REFUSED:
@@ -190,4 +191,9 @@ def refusal(problem: BaseException, task: str) -> Exception:
     text = f"could not {task}: {config.reason(problem) or 'no answer in time'}"
     if not isinstance(problem, KafkaException):
         return Unreachable(text)
-    return Fatal(text) if fatal(problem.args[0]) else Unreachable(text, _kind(problem.args[0]))
+    error = problem.args[0]
+    if not fatal(error):
+        return Unreachable(text, _kind(error))
+    if _FENCED in error.str():  # once told, librdkafka has another code for it
+        return Fatal("another member of the group has the same group_instance_id")
+    return Fatal(text)

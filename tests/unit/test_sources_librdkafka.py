@@ -20,7 +20,7 @@ from msemon.sources import librdkafka, opening, unreadable
 from msemon.sources import librdkafka_messages as messages
 from msemon.sources.base import Fatal, Gap, Skipped, TopicPartition, Truncated, Unreachable
 from msemon.sources.librdkafka import LibrdkafkaSource
-from msemon.sources.librdkafka_client import EARLIEST, LATEST
+from msemon.sources.librdkafka_client import EARLIEST, LATEST, refusal
 from msemon.sources.librdkafka_config import client_config, consumer_config
 from msemon.sources.librdkafka_inside import Described, Statistics
 
@@ -124,6 +124,8 @@ class FakeClient:
         self.consumer = FakeConsumer()
         self.statistics = Statistics()
         self.committed_s = -math.inf
+        self.committing = False
+        self.refused: str | None = None
         self.ids = {A: "1", B: "2"}
         self.ends = {EARLIEST: 10, LATEST: 50}
 
@@ -135,6 +137,14 @@ class FakeClient:
 
     def offsets(self, wanted: Any, at: Any) -> dict[TopicPartition, int]:
         return dict.fromkeys(wanted, self.ends[at])
+
+    def commit(self, offsets: Any, note: str) -> None:
+        self.committing = True
+
+    def answer(self, refused: str | None, *found: FakeMessage) -> list[FakeMessage]:
+        """A callback of a commit, and the messages before it."""
+        self.committing, self.refused = False, refused
+        return list(found)
 
     def refusals(self) -> list[Any]:
         return []
@@ -263,6 +273,40 @@ def test_what_was_on_its_way_before_a_seek_or_a_pause_is_not_delivered():
 
 
 # Rebalances
+
+
+def test_what_comes_before_the_answer_to_a_commit_is_delivered_with_the_next_poll():
+    source, client = reading(0)
+    client.consumer.script = [rows(WHERE, 0, 1), lambda: client.answer(None, *rows(WHERE, 2))]
+    assert source.commit({WHERE: 0}, 10.0)
+    assert [list(b.offsets) for b in source.poll(0).batches] == [[0, 1, 2]]
+    client.consumer.script = [lambda: client.answer("not you")]
+    assert not source.commit({WHERE: 3}, 10.0)
+    assert not source.commit({WHERE: 3}, 0.1), "nobody answers"
+
+
+@pytest.mark.parametrize("back", [True, False], ids=["sought", "paused"])
+def test_what_comes_before_the_answer_to_a_commit_is_dropped_where_it_is_no_longer_wanted(back):
+    source, client = reading(0)
+    client.consumer.script = [lambda: client.answer(None, *rows(WHERE, 5, 6))]
+    assert source.commit({WHERE: 0}, 10.0)
+    if back:
+        source.seek(WHERE, 3)
+    else:
+        source.pause([WHERE])
+    client.consumer.script = [rows(WHERE, 7)]
+    assert source.poll(0).batches == []
+    source.resume([WHERE])
+    source.poll(0)
+    assert client.consumer.at[WHERE] == (3 if back else 0), "and is fetched again"
+
+
+def test_a_commit_does_not_wait_behind_more_than_a_poll_brings():
+    source, client = reading(0)
+    source._most = 3
+    client.consumer.script = [rows(WHERE, 0, 1), rows(WHERE, 2)]
+    assert source.commit({WHERE: 0}, 10.0), "a refusal is told later"
+    assert [list(b.offsets) for b in source.poll(0).batches] == [[0, 1, 2]]
 
 
 def test_what_is_new_stays_paused_until_it_is_sought_and_resumed():
@@ -412,6 +456,12 @@ def test_a_heartbeat_counts_from_when_it_was_sent_and_only_once_it_is_answered()
     assert told.heartbeat_s == pytest.approx(4.9998)
     told.read(statistics(1, idle_us=101))
     assert told.heartbeat_s == pytest.approx(4.9998), "what else goes over the connection is no heartbeat"
+
+
+def test_a_fenced_member_is_told_by_the_name_of_its_setting():
+    told = refusal(KafkaException(KafkaError(KafkaError.FENCED_INSTANCE_ID)), "poll")
+    assert isinstance(told, Fatal)
+    assert "group_instance_id" in str(told)
 
 
 def test_nobody_to_ask_is_unreachable():
