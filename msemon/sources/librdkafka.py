@@ -264,10 +264,11 @@ class LibrdkafkaSource:
             polled.errors.append(trouble(error))
             self._ask_at_s = 0.0  # the topic may be another one
 
-    def _out_of_range(self, where: TopicPartition, cursor: Cursor, told: int, polled: Polled) -> None:
+    def _out_of_range(self, where: TopicPartition, cursor: Cursor, told: int | None, polled: Polled) -> None:
         """The log has no such offset: go on at its start where that is above, at its end where that is below.
 
-        `told` is the offset that was tried, or, below it, the one where the log differs from what was read.
+        `told` is the offset that was tried, or, below it, the one where the log differs from what was read;
+        None where the client does not know.
         """
         client, position = self._connected, cursor.position
         try:
@@ -279,7 +280,7 @@ class LibrdkafkaSource:
             return
         if where.topic in polled.remade:
             return
-        if start <= told < min(end, position):
+        if told is not None and start <= told < min(end, position):
             end = told
         if position < start:
             polled.gaps.append(Gap(where, start - position))

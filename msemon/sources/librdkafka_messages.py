@@ -20,7 +20,7 @@ class Complaint(NamedTuple):
     """What the client says of a partition instead of its records, or of itself, where that is None."""
 
     where: TopicPartition | None
-    offset: int
+    offset: int | None
     error: Any
 
 

@@ -10,12 +10,13 @@ import pytest
 from support.group import Group, group
 from support.histories import PARTITIONS
 from support.inside import Stalling, inside
+from support.running import CLIENT
 from support.traffic import Traffic
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(240)  # several replicas start one after the other, and groups take their time
 
-POLL_MS = 3_000
+POLL_MS = 3_000 if CLIENT == "kafka-python" else 6_000  # librdkafka takes none below the session timeout
 
 
 def impatient(traffic: Traffic) -> dict[str, Any]:

@@ -12,7 +12,10 @@ from support.histories import Event
 from support.lives import Monitor
 from support.oracle import Oracle
 from support.report import not_run
+from support.running import CLIENT
 
+# librdkafka gives up its partitions where brokers are away for longer.
+PATIENT = {"session_timeout_ms": 30_000} if CLIENT == "librdkafka" else {}
 REBUILT = "no state of a partition that was read before: rebuilding it from the log"
 
 
@@ -49,6 +52,7 @@ def test_f15_a_log_that_was_cut_back_is_counted_as_it_is_now(own, tmp_path, stat
     """No checkpoint lies at or below the cut: the partition is rebuilt from the log, marked incomplete, and in the end
     equals the log exactly; what was written at the same offsets since is read, not passed over."""
     monitor = Monitor(own.bootstrap, tmp_path)
+    monitor.settings["kafka.client_options"] |= PATIENT
     monitor.send(*monitor.events(150, "kept"))
     end = monitor.ends(monitor.topics[which])[0]
     lost = monitor.events(100, "lost")
@@ -115,6 +119,7 @@ def test_f15_back_to_an_older_checkpoint_at_or_below_the_cut(own, tmp_path, whic
 def test_f15_back_to_the_last_checkpoint_while_running(own, tmp_path):
     """What was read since it may have been cut off, what is in it was not: the process goes back to it by itself."""
     monitor = Monitor(own.bootstrap, tmp_path, state__interval="1h")
+    monitor.settings["kafka.client_options"] |= PATIENT
     monitor.send(*monitor.events(150, "kept"))
     with monitor.run() as running:
         monitor.await_exact(running)

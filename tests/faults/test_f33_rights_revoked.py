@@ -83,7 +83,7 @@ def test_f33_rights_that_are_taken_and_given_back(guarded, tmp_path, what):
         monitor.await_exact(running)
         take(monitor, what)
         monitor.send(*monitor.events(100, "meanwhile"))
-        running.until(lambda: "Authorization" in running.log.read_text(), "what is missing in the log", 60)
+        running.until(lambda: "authorization" in running.log.read_text().lower(), "what is missing in the log", 60)
         running.until(
             lambda: running.scrape().number("msemon_kafka_errors_total", kind="authorization") > 0, "its count"
         )
@@ -99,7 +99,7 @@ def test_f33_rights_that_are_missing_at_the_start_are_waited_for(guarded, tmp_pa
     broker, door = guarded
     monitor = Monitor(broker.bootstrap, tmp_path)
     with living(monitor, door, ready=False) as running:
-        running.until(lambda: "Authorization" in running.log.read_text(), "what is missing in the log", 60)
+        running.until(lambda: "authorization" in running.log.read_text().lower(), "what is missing in the log", 60)
         assert running.healthy
         assert not running.ready
         give(monitor, "predictions", "labels", "group")

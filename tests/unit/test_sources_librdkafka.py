@@ -35,7 +35,7 @@ def settings(**kafka: Any) -> Settings:
 class FakeMessage:
     """A record, or an error of a partition."""
 
-    def __init__(self, topic: str | None, partition: int, offset: int, error: KafkaError | None = None) -> None:
+    def __init__(self, topic: str | None, partition: int, offset: Any, error: KafkaError | None = None) -> None:
         self._place, self._offset, self._error = (topic, partition), offset, error
 
     def topic(self) -> str | None:
@@ -44,7 +44,7 @@ class FakeMessage:
     def partition(self) -> int:
         return self._place[1]
 
-    def offset(self) -> int:
+    def offset(self) -> Any:
         return self._offset
 
     def error(self) -> KafkaError | None:
@@ -177,7 +177,7 @@ def rows(where: TopicPartition, *offsets: int) -> list[FakeMessage]:
     return [FakeMessage(*where, offset) for offset in offsets]
 
 
-def trouble(code: int, offset: int = 0, where: TopicPartition = WHERE) -> FakeMessage:
+def trouble(code: int, offset: int | None = 0, where: TopicPartition = WHERE) -> FakeMessage:
     return FakeMessage(*where, offset, KafkaError(code))
 
 
@@ -371,6 +371,12 @@ def test_a_position_below_the_start_is_a_gap_and_one_above_the_end_is_truncated(
     source.poll(0)
     client.consumer.script = [[trouble(KafkaError._AUTO_OFFSET_RESET, 70)]]
     assert source.poll(0).truncated == [Truncated(WHERE, 70, 50)]
+
+
+def test_a_log_that_was_cut_back_nobody_says_where_is_truncated_at_its_end():
+    source, client = reading(0, offset=60)
+    client.consumer.script = [[trouble(KafkaError._AUTO_OFFSET_RESET, None)]]
+    assert source.poll(0).truncated == [Truncated(WHERE, 60, 50)]
 
 
 def test_a_log_that_differs_from_below_the_position_is_truncated_there():
