@@ -93,6 +93,8 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
         "fetch.min.bytes": 1,
         "fetch.wait.max.ms": 250,
         "fetch.error.backoff.ms": 250,
+        # With librdkafka's own second a partition whose queue was full stands still long after it has been emptied.
+        "fetch.queue.backoff.ms": 10,
         # The group's leader learns of new partitions so soon.
         "topic.metadata.refresh.interval.ms": 30_000,
     }
