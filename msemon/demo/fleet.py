@@ -12,16 +12,12 @@ from typing import NamedTuple
 import msgspec.json
 import numpy as np
 
-from msemon.demo.models import COUNTRIES, DEVICES, MODELS, Case, Group, Model, segment_rmse
+from msemon.demo.drift import USUAL, Drift
+from msemon.demo.models import GROUPS, MODELS, Case, Group, Model, segment_rmse
 
 PREDICTIONS_TOPIC = "predictions"
 LABELS_TOPIC = "labels"
 VERSION = "1"
-
-DRIFTING = ("price", "FR")
-"""The model and country whose errors grow."""
-DRIFT_AFTER_S = 60.0  # at speed 1
-DRIFT_RATIO = 3.0  # of the RMSE
 
 DELAY_MEDIAN_S = 2.0  # at speed 1
 DELAY_SIGMA = 1.2  # of the log: one label in a hundred takes 16 times the median
@@ -43,11 +39,12 @@ class Message(NamedTuple):
     value: bytes
 
 
-def messages(seed: int, start_us: int, speed: float = 1.0) -> Iterator[Message]:
+def messages(seed: int, start_us: int, speed: float = 1.0, drift: Drift = USUAL) -> Iterator[Message]:
     """The fleet's messages for ever, in the order of their send times.
 
     `start_us` is the time of the beginning, in microseconds since the epoch; `speed` multiplies the rate and divides
-    label delays and the time until the drift. Event times are send times. A prediction and its labels have one key.
+    label delays and the times of the drift. Event times are send times. A prediction and its labels have one key, its
+    id; the start is part of it, so that a fleet that is started again repeats no id.
     """
     rng = np.random.default_rng(seed)
     rates = np.array([model.rate for model in MODELS])
@@ -60,42 +57,41 @@ def messages(seed: int, start_us: int, speed: float = 1.0) -> Iterator[Message]:
         while pending and pending[0].at_us <= at_us:
             yield heapq.heappop(pending)
         model = MODELS[int(np.searchsorted(turns, rng.random(), side="right"))]
-        drifted = clock_s * speed >= DRIFT_AFTER_S
-        for message in _story(rng, model, number, at_us, speed, drifted):
+        segments = _segments(rng, model)
+        rmse = segment_rmse(model, segments) * drift.ratio_at(clock_s * speed, model.name, segments)
+        case = model.draw(rng, rmse)
+        name = f"{model.name}-{start_us:x}-{number}"
+        event: dict[str, object] = {"id": name, "model": model.name, "version": VERSION, "ts": _stamp(at_us)}
+        event["prediction"] = case.prediction
+        if segments:
+            event["segments"] = segments
+        for message in _story(rng, event, case, 4 * number, at_us, speed):
             heapq.heappush(pending, message)
         yield heapq.heappop(pending)
 
 
 def _story(
-    rng: np.random.Generator, model: Model, number: int, at_us: int, speed: float, drifted: bool
+    rng: np.random.Generator, event: Mapping[str, object], case: Case, serial: int, at_us: int, speed: float
 ) -> Iterator[Message]:
     """A prediction, the labels that answer it later, and sometimes a message that nobody can use."""
-    name = f"{model.name}-{number}"
-    segments, case = _case(rng, model, drifted)
-    event = {"id": name, "model": model.name, "version": VERSION, "ts": _stamp(at_us), "prediction": case.prediction}
-    yield _message(at_us, 4 * number, PREDICTIONS_TOPIC, name, {**event, "segments": segments} if segments else event)
+    name = str(event["id"])
+    yield _message(at_us, serial, PREDICTIONS_TOPIC, name, event)
     if rng.random() < BROKEN_SHARE:
-        key = f"broken-{number}"
-        yield Message(at_us, 4 * number + 1, PREDICTIONS_TOPIC, key.encode(), _broken(rng, {**event, "id": key}))
+        key = f"broken-{name}"
+        yield Message(at_us, serial + 1, PREDICTIONS_TOPIC, key.encode(), _broken(rng, {**event, "id": key}))
     if rng.random() < NEVER_SHARE:
         return
     label_us = at_us + _delay_us(rng, speed)
-    yield _label(label_us, 4 * number + 2, name, case)
+    yield _label(label_us, serial + 2, name, case)
     if rng.random() < TWICE_SHARE / (1.0 - NEVER_SHARE):
         conflicting = rng.random() < CONFLICT_SHARE
         again = case._replace(label=case.prediction) if conflicting else case
-        yield _label(label_us + _delay_us(rng, speed), 4 * number + 3, name, again)
+        yield _label(label_us + _delay_us(rng, speed), serial + 3, name, again)
 
 
-def _case(rng: np.random.Generator, model: Model, drifted: bool) -> tuple[dict[str, str], Case]:
-    """Segments (none for a model that has none) and a case of that segment."""
-    if not model.segmented:
-        return {}, model.draw(rng, model.rmse)
-    country, device = _pick(rng, COUNTRIES), _pick(rng, DEVICES)
-    rmse = segment_rmse(model, country, device)
-    if drifted and (model.name, country) == DRIFTING:
-        rmse *= DRIFT_RATIO
-    return {"country": country, "device": device}, model.draw(rng, rmse)
+def _segments(rng: np.random.Generator, model: Model) -> dict[str, str]:
+    """A value of each key; nothing for a model that has no segments."""
+    return {key: _pick(rng, groups) for key, groups in GROUPS.items()} if model.segmented else {}
 
 
 def _pick(rng: np.random.Generator, groups: Mapping[str, Group]) -> str:

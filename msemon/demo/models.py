@@ -28,6 +28,7 @@ COUNTRIES: Mapping[str, Group] = {
     "US": Group(0.20, 1.05),
 }
 DEVICES: Mapping[str, Group] = {"desktop": Group(0.45, 0.95), "mobile": Group(0.55, 1.05)}
+GROUPS: Mapping[str, Mapping[str, Group]] = {"country": COUNTRIES, "device": DEVICES}
 
 OUTPUTS = 8
 """Outputs of `embedding`."""
@@ -107,15 +108,15 @@ MODELS = (
 )
 
 
-def segment_rmse(model: Model, country: str, device: str) -> float:
-    """The RMSE designed for one segment, such that all of them together have the model's."""
-    return model.rmse * COUNTRIES[country].error * DEVICES[device].error / _together()
+def segment_rmse(model: Model, segment: Mapping[str, str]) -> float:
+    """The RMSE designed for a segment, by the keys that are given, such that all of a model's have the model's."""
+    parts = (GROUPS[key][value].error / _together(GROUPS[key]) for key, value in segment.items())
+    return model.rmse * math.prod(parts)
 
 
-def _together() -> float:
-    """The root mean square of the segments' relative errors."""
-    squares = [sum(group.share * group.error**2 for group in groups.values()) for groups in (COUNTRIES, DEVICES)]
-    return math.sqrt(squares[0] * squares[1])
+def _together(groups: Mapping[str, Group]) -> float:
+    """The root mean square of the groups' relative errors. Country and device are independent of each other."""
+    return math.sqrt(sum(group.share * group.error**2 for group in groups.values()))
 
 
 def _unit(vector: Floats) -> Floats:

@@ -11,11 +11,11 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 
 from msemon.demo import screen, session
-from msemon.demo.fleet import DRIFT_AFTER_S
+from msemon.demo.drift import USUAL
 from msemon.demo.table import Recent
 from msemon.settings import Settings
 
-_SECONDS = DRIFT_AFTER_S + 30.0  # at speed 1: the drift shows, and has not yet filled the longer window
+_SECONDS = USUAL.after_s + 40.0  # at speed 1
 _NOW_S = 15.0
 _WIDTH = 82
 _ROWS = 16  # the totals and the countries
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the demo for `--seconds`, then write its table as SVG."""
     parser = argparse.ArgumentParser(prog="python -m msemon.demo.picture", description=__doc__)
     parser.add_argument("file", type=Path, help="the SVG to write")
-    parser.add_argument("--seconds", type=float, default=_SECONDS, help="default: until half a minute into the drift")
+    parser.add_argument("--seconds", type=float, default=_SECONDS, help="default: until well into the drift")
     options = parser.parse_args(arguments)
     options.file.write_text(svg(_table_after(options.seconds)), encoding="utf-8")
     return 0

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
+from msemon.demo.drift import USUAL, Drift
 from msemon.demo.fleet import LABELS_TOPIC, PREDICTIONS_TOPIC, Message, messages
 
 PARTITIONS = 4
+OWN_TOPICS = {topic: topic for topic in (PREDICTIONS_TOPIC, LABELS_TOPIC)}
+"""Where each of the fleet's topics is, where nobody says otherwise."""
 
 _TICK_S = 0.02
 """Messages leave in bursts of this much time: event times are at most so much before the record's."""
@@ -30,10 +33,14 @@ _CLIENT = {"client_id": "msemon-demo-fleet", "bootstrap_timeout_ms": 2_000, "req
 class Fleet:
     """Produces until stopped. Blocking; `stop()` may be called from a signal handler or another thread."""
 
-    def __init__(self, bootstrap: str, *, seed: int, speed: float) -> None:
+    def __init__(
+        self, bootstrap: str, *, seed: int, speed: float, drift: Drift = USUAL, topics: Mapping[str, str] = OWN_TOPICS
+    ) -> None:
         self._bootstrap = bootstrap
+        self._topics = topics
         self._seed = seed
         self._speed = speed
+        self._drift = drift
         self._stopped = threading.Event()
         self.sent = 0
         self.failed = 0
@@ -60,7 +67,7 @@ class Fleet:
         """A producer, once the broker is there and has the topics; None when stopped before."""
         while not self._stopped.is_set():
             try:
-                create_topics(self._bootstrap)
+                create_topics(self._bootstrap, self._topics.values())
                 limits = {"linger_ms": 20, "max_block_ms": 1_000, "delivery_timeout_ms": 10_000}
                 return KafkaProducer(bootstrap_servers=self._bootstrap, **_CLIENT, **limits)
             except (KafkaError, OSError) as error:
@@ -71,7 +78,7 @@ class Fleet:
     def _produce(self, producer: Any, duration_s: float | None) -> None:
         begin_us = _now_us()
         end_us = begin_us + int(duration_s * 1e6) if duration_s is not None else None
-        for message in self._paced(messages(self._seed, begin_us, self._speed)):
+        for message in self._paced(messages(self._seed, begin_us, self._speed, self._drift)):
             if end_us is not None and message.at_us >= end_us:
                 return
             self._send(producer, message)
@@ -95,7 +102,7 @@ class Fleet:
     def _send(self, producer: Any, message: Message) -> None:
         try:
             producer.send(
-                message.topic, key=message.key, value=message.value, timestamp_ms=message.at_us // 1000
+                self._topics[message.topic], key=message.key, value=message.value, timestamp_ms=message.at_us // 1000
             ).add_errback(self._failed)
             self.sent += 1
         except KafkaError as error:  # no broker for `max_block_ms`, or the buffer is full: a real service goes on too
@@ -107,11 +114,11 @@ class Fleet:
             print(f"{self.failed} messages not sent: {type(error).__name__}", flush=True)
 
 
-def create_topics(bootstrap: str) -> None:
-    """Both topics, with PARTITIONS partitions each, where they do not exist; raises KafkaError."""
+def create_topics(bootstrap: str, topics: Iterable[str] = OWN_TOPICS) -> None:
+    """These topics, with PARTITIONS partitions each, where they do not exist; raises KafkaError."""
     admin = KafkaAdminClient(bootstrap_servers=bootstrap, **_CLIENT)
     try:
-        missing = {PREDICTIONS_TOPIC, LABELS_TOPIC} - set(admin.list_topics())
+        missing = set(topics) - set(admin.list_topics())
         for topic in sorted(missing):
             try:
                 admin.create_topics([NewTopic(topic, num_partitions=PARTITIONS, replication_factor=-1)])

@@ -94,8 +94,8 @@ def picture(view: View, settings: Settings, recent: Recent, now_s: float, limit:
     """The table of `view`, whose counters are added to `recent` as those at `now_s`."""
     recent.add(now_s, view)
     lengths = [float(length) for length in settings.windows.lengths]
-    names = [name for _, name in sorted(zip(lengths, view.windows, strict=True))]
-    return render(rows(view, lengths, recent, limit), (names[0], names[min(1, len(names) - 1)]), recent.span_s)
+    shortest = lengths.index(min(lengths))
+    return render(rows(view, shortest, recent, limit), view.windows[shortest], recent.span_s)
 
 
 def _move_logs(old: TextIO, new: TextIO) -> None:

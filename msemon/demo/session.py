@@ -16,7 +16,7 @@ from typing import Any
 import msemon
 from msemon.core.view import View
 from msemon.daemon import Daemon
-from msemon.demo import child
+from msemon.demo import baselines, child
 from msemon.demo.broker import EmbeddedBroker, accepts, free_port
 from msemon.demo.fleet import LABELS_TOPIC, PREDICTIONS_TOPIC
 from msemon.demo.producer import create_topics
@@ -25,8 +25,6 @@ from msemon.settings.model import BaselineSettings
 
 PORT = 10673
 SEGMENTS = [["country"], ["country", "device"]]
-LEARN_PAIRS = 200
-"""Of a baseline, a partition: what `price` has of each country well before one of them drifts."""
 
 _PORTS_TRIED = 20
 _SESSION_TIMEOUT_MS = 6_000
@@ -84,8 +82,8 @@ def demo_settings(settings: Settings, bootstrap: str, port: int) -> Settings:
         "state": {"store": "none"},
         "web": {"address": f"127.0.0.1:{port}"},
     }
-    if settings.baseline == BaselineSettings():  # before a segment drifts, and no fleet of ours has slow labels
-        changes["baseline"] = {"learn_pairs": LEARN_PAIRS, "learn_after": "0s", "learn_time": "20s"}
+    if settings.baseline == BaselineSettings():
+        changes["baseline"] = {"file": str(baselines.FILE)}
     sections = {name: type(getattr(settings, name)).model_validate(values) for name, values in changes.items()}
     return settings.model_copy(update={**sections, "segments": settings.segments or SEGMENTS})
 

@@ -10,11 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from rich import box
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from msemon.core import moments
 from msemon.core.view import SeriesKey, Table, View
 
 _WEIGHT, _SQUARED = 1, 2  # rows of View's counters
+_BASELINE, _EVIDENCE, _THRESHOLD, _ACTIVE = 0, 3, 4, 5  # rows of View's drift
 
 _NONE = "__none__"
 
@@ -27,13 +29,11 @@ class Row(NamedTuple):
     rmse: float
     lower: float
     upper: float
-    longer: float  # RMSE in the second shortest window
     now: float  # RMSE over the last seconds, from the counters
-
-    @property
-    def ratio(self) -> float:
-        """RMSE now by that of the longer window."""
-        return self.now / self.longer if self.longer > 0.0 else math.nan
+    baseline: float  # RMSE
+    evidence: float  # of drift: a natural logarithm, like where it alarms
+    threshold: float
+    active: float  # 1 from an alarm to the recovery
 
 
 class Recent:
@@ -64,17 +64,15 @@ class Recent:
         return math.sqrt(squared / weight) if weight > 0.0 and squared >= 0.0 else math.nan
 
 
-def rows(view: View, lengths_s: Sequence[float], recent: Recent, limit: int) -> list[Row]:
+def rows(view: View, shortest: int, recent: Recent, limit: int) -> list[Row]:
     """Each model's total and its segments: as many whole dimensions, the simplest first, as `limit` rows have room for.
 
-    `lengths_s` are the lengths of `view.windows`. Series of models whose events carry none of a dimension's keys are
-    left out: they repeat the total.
+    `shortest` is the place of the shortest window in `view.windows`. Series of models whose events carry none of a
+    dimension's keys are left out: they repeat the total.
     """
-    order = sorted(range(len(lengths_s)), key=lambda i: lengths_s[i])
-    windows = (order[0], order[min(1, len(order) - 1)])
-    shown = _rows(view.models, windows, recent)
+    shown = _rows(view.models, shortest, recent)
     by_dimension: dict[str, list[Row]] = {}
-    for row in _rows(view.segments, windows, recent):
+    for row in _rows(view.segments, shortest, recent):
         if set(row.key.segment.split(",")) != {_NONE}:
             by_dimension.setdefault(row.key.dimension, []).append(row)
     for dimension in sorted(by_dimension, key=_simplicity):
@@ -89,27 +87,28 @@ def _simplicity(dimension: str) -> tuple[int, str]:
     return (dimension.count(",") + 1 if dimension else 0, dimension)
 
 
-def _rows(table: Table, windows: tuple[int, int], recent: Recent) -> list[Row]:
-    near, far = (table.windows[i] for i in windows)
+def _rows(table: Table, window: int, recent: Recent) -> list[Row]:
+    near = table.windows[window]
     lower, upper = moments.rmse_bounds(near)
-    columns = [near[moments.N], moments.rmse(near), lower, upper, moments.rmse(far)]
+    columns = [near[moments.N], moments.rmse(near), lower, upper]
     columns.append(np.array([recent.rmse(key) for key in table.keys]))
+    columns += [np.sqrt(table.drift[_BASELINE]), *table.drift[[_EVIDENCE, _THRESHOLD, _ACTIVE]]]
     return [Row(key, *map(float, numbers)) for key, *numbers in zip(table.keys, *columns, strict=True)]
 
 
-def render(shown: Sequence[Row], names: tuple[str, str], span_s: float) -> RichTable:
-    """The table for a terminal; `names` are those of the shortest and the second shortest window."""
-    short, longer = names
+def render(shown: Sequence[Row], window: str, span_s: float) -> RichTable:
+    """The table for a terminal; `window` is the name of the shortest window."""
     table = RichTable(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,
-        caption=f"now: over the last {span_s:.0f} s, from the counters (in Prometheus: rate())",
+        caption=f"now: RMSE of the last {span_s:.0f} s (in Prometheus: from rates)\n"
+        "drift: evidence / where it alarms, natural logarithms",
         caption_justify="left",
     )
     for heading in ("model", "segment"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("pairs", f"RMSE {short}", "95 % bounds", f"RMSE {longer}", "now", f"now/{longer}"):
+    for heading in ("pairs", f"RMSE {window}", "95 % bounds", "now", "baseline", "drift"):
         table.add_column(heading, justify="right", no_wrap=True)
     model = ""
     for row in shown:
@@ -120,19 +119,27 @@ def render(shown: Sequence[Row], names: tuple[str, str], span_s: float) -> RichT
     return table
 
 
-def _cells(row: Row, first: bool) -> list[str]:
+def _cells(row: Row, first: bool) -> list[str | Text]:
     bounds = "" if math.isnan(row.lower) else f"{number(row.lower)}–{number(row.upper)}"
-    ratio = "" if math.isnan(row.ratio) else f"{row.ratio:.2f}"
     return [
         row.key.model if first else "",
         row.key.segment or "all",
         f"{row.pairs:,.0f}",
         number(row.rmse),
         bounds,
-        number(row.longer),
         number(row.now),
-        ratio,
+        number(row.baseline),
+        _drift(row),
     ]
+
+
+def _drift(row: Row) -> Text:
+    """Evidence beside its threshold, an alarm in words and colour; nothing without a baseline."""
+    if math.isnan(row.evidence):
+        return Text()
+    if row.active:
+        return Text("DRIFT", style="bold red")
+    return Text(f"{row.evidence:.1f} / {row.threshold:.1f}")
 
 
 def number(value: float) -> str:

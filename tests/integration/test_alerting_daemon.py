@@ -1,87 +1,61 @@
-"""The daemon itself on Apache Kafka, its rules in Prometheus, Alertmanager and a webhook: a segment drifts, a replica
-is killed, the segment recovers.
+"""The demo's fleet on Apache Kafka, the daemon itself, its rules in Prometheus, Alertmanager and a webhook: a segment
+drifts, a replica is killed, the segment recovers.
 
-The segment is a fifth of the traffic, with errors so small that the model's total does not show them. All durations of
-the rules are divided by 60 (`support.alerting.shortened`); the detector is as it is.
+The segment is an eleventh of its model's traffic, so that the model's total stays within what its baseline tolerates.
+The fleet runs at four times its speed, in the present: event times are true, there are only more of them. All durations
+of the rules are divided by 60 (`support.alerting.shortened`); detector and recovery are as they are.
 """
 
 from __future__ import annotations
 
 import json
-import threading
-import time
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from itertools import count, groupby
+from contextlib import ExitStack, contextmanager
+from itertools import groupby
 from pathlib import Path
-from random import Random
 
 import pytest
-from kafka import KafkaProducer
 
+from msemon.demo import baselines, child
 from support.alerting import write_shortened
 from support.alertmanager import Webhook, alertmanager, webhook
-from support.histories import PARTITIONS, Event, label, prediction
 from support.prometheus import Prometheus, prometheus
-from support.running import Daemon, daemon
+from support.running import ROOT, Daemon, daemon
 from support.tools import ALERTMANAGER, PROMETHEUS, needs
 from support.topics import create_topics, unique
 from support.waiting import wait_until
 
-SPREAD = {"de": 0.3, "fr": 3.0}
-BASELINE = {
-    "format": 1,
-    "baselines": [
-        {"model": "price", "mse": 7.3, "upper_mse": 8.0},
-        {"model": "price", "dimension": "country", "segment": "de", "mse": 0.09, "upper_mse": 0.1},
-        {"model": "price", "dimension": "country", "segment": "fr", "mse": 9.0, "upper_mse": 10.0},
-    ],
-}
-PLACE = 0  # the partition of all that is from de, so that one replica alone knows of it
-SEGMENT = "team", "MsemonSegmentDrift", "price", "de"
+SEGMENT = "US,desktop"
+ALERT = "MsemonSegmentDrift", "price", SEGMENT
+CALM = ["--drift-ratio", "1"]
+DRIFTING = ["--drift-in", "price:country=US,device=desktop", "--drift-ratio", "1.7", "--drift-after", "0"]
+DRIFTING += ["--drift-for", "inf", "--drift-every", "inf"]  # until this test ends it, however slow the machine is
 AFTER_A_KILL = {"MsemonTargetDown", "MsemonPartitionsUnassigned"}
 
 pytestmark = pytest.mark.timeout(400)
 
 
-class Fleet(threading.Thread):
-    """A model that predicts, and its labels; `times` is by how much the errors of de are larger than they should be."""
-
-    def __init__(self, bootstrap: str, predictions: str, labels: str) -> None:
-        super().__init__(daemon=True)
-        self.times = 1.0
-        self._topics = predictions, labels
-        self._producer = KafkaProducer(bootstrap_servers=bootstrap, linger_ms=20)
-        self._end = threading.Event()
-
-    def run(self) -> None:
-        random, ids = Random(5), count()
-        while not self._end.wait(0.1):
-            for country in ("de", "fr", "fr", "fr", "fr"):
-                self._pair(random, f"{country}-{next(ids)}", country)
-
-    def _pair(self, random: Random, ident: str, country: str) -> None:
-        truth, at = random.gauss(100, 10), time.time_ns() // 1000
-        error = random.gauss(0, SPREAD[country]) * (self.times if country == "de" else 1.0)
-        asked = prediction(ident, "price", truth + error, at, version="7", segments={"country": country})
-        for topic, event in zip(self._topics, (asked, label(ident, truth, at)), strict=True):
-            self._send(topic, event, PLACE if country == "de" else event.partition)
-
-    def _send(self, topic: str, event: Event, partition: int) -> None:
-        record = event.record()
-        self._producer.send(topic, record.value, key=record.key, partition=partition, timestamp_ms=record.timestamp_ms)
-
-    def close(self) -> None:
-        self._end.set()
-        self.join(timeout=10)
-        self._producer.close(timeout=10)
+@contextmanager
+def fleet(log: Path, kafka: str, topics: list[str], drift: list[str]) -> Iterator[None]:
+    """The simulated fleet in a process of its own, for the time of the block."""
+    predictions, labels = topics
+    command = [sys.executable, "-m", "msemon.demo", "--bootstrap", kafka, "--speed", "4"]
+    command += ["--predictions", predictions, "--labels", labels, *drift]
+    with log.open("wb") as output:
+        process = child.start(command, output, os.environ | {"PYTHONPATH": str(ROOT)})
+    try:
+        yield
+        assert process.poll() is None, log.read_text()
+    finally:
+        child.end(process)
+    assert process.returncode == 0, log.read_text()
 
 
 @contextmanager
 def replicas(kafka: str, directory: Path, topics: list[str]) -> Iterator[dict[str, Daemon]]:
-    """Two of one group that share the partitions."""
-    baselines = directory / "baselines.json"
-    baselines.write_text(json.dumps(BASELINE))
+    """Two of one group. There is one partition: one of them alone knows of the drift, the other stands by."""
     settings = {
         "kafka.bootstrap_servers": kafka,
         "kafka.topics": topics,
@@ -91,19 +65,19 @@ def replicas(kafka: str, directory: Path, topics: list[str]) -> Iterator[dict[st
         "state.topic": unique("state"),
         "state.interval": "1s",
         "windows.lengths": ["1m", "10m"],
-        "segments": [["country"]],
-        "baseline.file": str(baselines),
+        "segments": [["country", "device"]],
+        "baseline.file": str(baselines.FILE),
     }
     with ExitStack() as stack:
         both = {name: stack.enter_context(daemon(directory / f"{name}.log", settings, ready=False)) for name in "ab"}
-        wait_until(lambda: all(each.ready and len(owned(each)) == PARTITIONS // 2 for each in both.values()), 90,
-                   "the partitions to be split", 0.2)  # fmt: skip
+        wait_until(lambda: all(each.ready for each in both.values()) and sum(map(owned, both.values())) == 1, 90,
+                   "one to own the partition and one to stand by", 0.2)  # fmt: skip
         yield both
 
 
-def owned(replica: Daemon) -> list[int]:
-    partitions: list[int] = replica.status()["partitions"]
-    return partitions
+def owned(replica: Daemon) -> int:
+    """How many partitions."""
+    return len(replica.status()["partitions"])
 
 
 def about_models(hook: Webhook) -> list[tuple[str, ...]]:
@@ -112,40 +86,40 @@ def about_models(hook: Webhook) -> list[tuple[str, ...]]:
 
 
 def active(server: Prometheus, replica: str) -> bool:
-    return 1.0 in server.vector(f"msemon_segment_drift_active{{instance='{replica}',segment='de'}}").values()
+    return 1.0 in server.vector(f"msemon_segment_drift_active{{instance='{replica}',segment='{SEGMENT}'}}").values()
 
 
 def test_a_segment_that_drifts_is_all_that_arrives_until_it_has_recovered_whoever_is_killed(kafka, tmp_path):
-    receiver, status = SEGMENT[0], SEGMENT[1:]
+    fired, resolved = ("team", "firing", *ALERT), ("team", "resolved", *ALERT)
     topics = [unique("predictions"), unique("labels")]
-    create_topics(kafka, dict.fromkeys(topics, PARTITIONS))
+    create_topics(kafka, dict.fromkeys(topics, 1))
     rules = write_shortened(tmp_path / "rules", 60)
     with (
         replicas(kafka, tmp_path, topics) as both,
-        closing(Fleet(kafka, *topics)) as fleet,
         webhook() as (hook, url),
         alertmanager(needs(ALERTMANAGER), tmp_path / "alertmanager", url) as manager,
         prometheus(needs(PROMETHEUS), tmp_path / "prometheus", {name: each.port for name, each in both.items()},
                    rules=rules, alertmanager=manager.port) as server,
     ):  # fmt: skip
-        fleet.start()
-        wait_until(lambda: server.vector("msemon_segment_drift_evidence{segment='de'}"), 60, "de to be watched", 0.2)
-        assert not hook.notices
+        with fleet(tmp_path / "before.log", kafka, topics, CALM):
+            watched = f"msemon_segment_drift_evidence{{segment='{SEGMENT}'}}"
+            wait_until(lambda: server.vector(watched), 60, "the segment to be watched", 0.2)
+            assert not hook.notices
 
-        fleet.times = 4.0
-        wait_until(lambda: hook.has(receiver, "firing", *status), 60, "the alert", 0.2)
+        with fleet(tmp_path / "drifting.log", kafka, topics, DRIFTING):
+            wait_until(lambda: hook.has(*fired), 90, "the alert", 0.2)
 
-        (owner,) = [name for name, each in both.items() if PLACE in owned(each)]
-        (other,) = both.keys() - {owner}
-        both[owner].process.kill()
-        wait_until(lambda: active(server, other), 60, "the other replica to know of it", 0.2)
-        knows = f"sum_over_time(msemon_segment_drift_active{{instance='{other}',segment='de'}}[2m]) > 32"
-        wait_until(lambda: server.vector(knows), 90, "all that the killed one had said to be forgotten", 0.2)
-        assert about_models(hook) == [(receiver, "firing", *status)]
+            (owner,) = [name for name, each in both.items() if owned(each)]
+            (other,) = both.keys() - {owner}
+            both[owner].process.kill()
+            wait_until(lambda: active(server, other), 60, "the other replica to know of it", 0.2)
+            knows = f"sum_over_time(msemon_segment_drift_active{{instance='{other}',segment='{SEGMENT}'}}[2m]) > 32"
+            wait_until(lambda: server.vector(knows), 90, "all that the killed one had said to be forgotten", 0.2)
+            assert about_models(hook) == [fired]
 
-        fleet.times = 1.0
-        wait_until(lambda: hook.has(receiver, "resolved", *status), 120, "its end", 0.2)
-        assert about_models(hook) == [(receiver, "firing", *status), (receiver, "resolved", *status)]
+        with fleet(tmp_path / "after.log", kafka, topics, CALM):
+            wait_until(lambda: hook.has(*resolved), 120, "its end", 0.2)
+        assert about_models(hook) == [fired, resolved]
         loud = {each.labels["alertname"] for each in hook.notices if each.receiver != "quiet"}
         assert loud - {"MsemonSegmentDrift"} <= AFTER_A_KILL
         assert {each.labels["alertname"] for each in hook.notices if each.receiver == "quiet"} <= {

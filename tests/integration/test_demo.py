@@ -82,6 +82,15 @@ class Demo:
             if sample.labels["window"] == "5m" and sample.value > 0.0
         }
 
+    def drift(self, family: str) -> dict[tuple[str, str], float]:
+        """A family of `msemon_drift_` and its sister of segments, by model and segment."""
+        assert self.process.poll() is None, self.text()
+        with urllib.request.urlopen(str(self.url()), timeout=5.0) as answer:
+            families = text_string_to_metric_families(answer.read().decode())
+        names = (f"msemon_drift_{family}", f"msemon_segment_drift_{family}")
+        samples = (sample for found in families for sample in found.samples if sample.name in names)
+        return {(sample.labels["model"], sample.labels.get("segment", "")): sample.value for sample in samples}
+
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
@@ -117,6 +126,17 @@ def test_all_models_have_numbers_within_15_seconds_and_nothing_is_left_when_the_
     assert text.index("/metrics") < text.index("RMSE 5m")
     for name in (*expected, "FR,mobile"):
         assert name in text
+
+
+def test_the_country_that_drifts_alarms_and_recovers_by_itself_and_no_other_does(tmp_path: Path) -> None:
+    settings = ("--segments", '[["country"]]', "--windows.lengths", '["30s", "5m"]')
+    with demo(tmp_path / "out", "--port", "0", "--speed", "8", *settings) as running:
+        wait_until(running.models_with_numbers, FIRST_NUMBERS_S, "numbers", every_s=0.2)
+        wait_until(lambda: running.drift("alarms_total").get(("price", "FR")), 60.0, "the alarm", every_s=0.2)
+        wait_until(lambda: not any(running.drift("active").values()), 60.0, "the recovery", every_s=0.2)
+        alarms = running.drift("alarms_total")
+        assert {series for series, count in alarms.items() if count} == {("price", ""), ("price", "FR")}
+        assert len(alarms) == len(MODELS) + 10  # two models with four countries, two whose events have none
 
 
 def test_ctrl_c_ends_every_part_and_exits_with_0(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from msemon.demo.drift import USUAL, Drift
 from msemon.demo.fleet import (
     BROKEN_SHARE,
     CONFLICT_SHARE,
-    DRIFT_AFTER_S,
     LABELS_TOPIC,
     NEVER_SHARE,
     PREDICTIONS_TOPIC,
@@ -30,6 +30,8 @@ START = 1_700_000_000_000_000
 SPEED = 20.0
 """The long run's: as many events as 240 s at speed 1 have, in 12 s."""
 RUN_S = 12.0
+BEGIN_S, END_S = USUAL.after_s / SPEED, (USUAL.after_s + USUAL.for_s) / SPEED
+"""Of the drift."""
 SETTLED_S = 6.0  # of the run; labels of what was predicted in it have come by the end, but for one in two thousand
 
 
@@ -82,14 +84,15 @@ def test_the_same_seed_sends_the_same_and_another_does_not() -> None:
     assert first != other
 
 
-def test_another_start_moves_the_times_and_nothing_else() -> None:
-    def without_time(message: Message) -> tuple[bytes, Any]:
-        return message.key, {**json.loads(message.value), "ts": None}
+def test_another_start_moves_the_times_and_gives_other_ids_and_changes_nothing_else() -> None:
+    def numbers(message: Message) -> Any:
+        return {**json.loads(message.value), "ts": None, "id": message.key.split(b"-")[::2]}
 
     early = [m for m in islice(messages(5, START), 2_000) if not m.key.startswith(b"broken")]
     late = [m for m in islice(messages(5, START + 86_400_000_000), 2_000) if not m.key.startswith(b"broken")]
-    assert [without_time(m) for m in early] == [without_time(m) for m in late]
+    assert [numbers(m) for m in early] == [numbers(m) for m in late]
     assert {b.at_us - a.at_us for a, b in zip(early, late, strict=True)} == {86_400_000_000}
+    assert not {m.key for m in early} & {m.key for m in late}
 
 
 def test_messages_come_in_the_order_of_their_send_times(run: Run) -> None:
@@ -121,20 +124,33 @@ def test_each_model_has_its_share_of_the_predictions(run: Run) -> None:
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_each_models_rmse_is_as_designed_before_the_drift(run: Run, model: Any) -> None:
-    assert rmse(run, model.name, 0.0, DRIFT_AFTER_S / SPEED) == pytest.approx(model.rmse, rel=0.08)
+    assert rmse(run, model.name, 0.0, BEGIN_S) == pytest.approx(model.rmse, rel=0.08)
 
 
-def test_after_the_drift_one_country_of_price_has_three_times_its_rmse(run: Run) -> None:
-    onset = DRIFT_AFTER_S / SPEED
-    before, after = rmse(run, "price", 0.0, onset, country="FR"), rmse(run, "price", onset, RUN_S, country="FR")
-    assert after / before == pytest.approx(3.0, rel=0.1)
+def test_while_it_drifts_one_country_of_price_has_three_times_its_rmse_and_later_has_its_own_again(run: Run) -> None:
+    times = (0.0, BEGIN_S), (BEGIN_S, END_S), (END_S, RUN_S)
+    before, during, after = (rmse(run, "price", *time, country="FR") for time in times)
+    assert during / before == pytest.approx(3.0, rel=0.1)
+    assert after / before == pytest.approx(1.0, rel=0.1)
 
 
 @pytest.mark.parametrize(("model", "country"), [("price", "DE"), ("price", "US"), ("relevance", "FR")])
 def test_nothing_else_drifts(run: Run, model: str, country: str) -> None:
-    onset = DRIFT_AFTER_S / SPEED
-    before, after = rmse(run, model, 0.0, onset, country=country), rmse(run, model, onset, RUN_S, country=country)
-    assert after / before == pytest.approx(1.0, abs=0.1)
+    before, during = (rmse(run, model, *time, country=country) for time in ((0.0, BEGIN_S), (BEGIN_S, END_S)))
+    assert during / before == pytest.approx(1.0, abs=0.1)
+
+
+def test_where_and_by_how_much_it_drifts_is_asked_of_the_drift() -> None:
+    drift = Drift("relevance", {"device": "mobile"}, ratio=1e-6, after_s=0.0, every_s=math.inf, for_s=math.inf)
+    events = [json.loads(m.value) for m in islice(messages(5, START, 1.0, drift), 2_000) if m.key[:6] != b"broken"]
+    truth = {event["id"]: event["label"] for event in events if "label" in event}
+    right: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    for event in events:
+        if event.get("segments") and event["id"] in truth:
+            right[event["model"], event["segments"]["device"]].append(event["prediction"] == truth[event["id"]])
+    assert all(right["relevance", "mobile"])
+    assert not any(right["price", "mobile"])
+    assert sum(right["relevance", "desktop"]) < len(right["relevance", "desktop"]) / 2
 
 
 def test_label_delays_have_a_long_tail_and_speed_shortens_them(run: Run) -> None:

@@ -66,11 +66,17 @@ def test_the_embedding_has_eight_outputs() -> None:
 def test_the_segments_rmse_together_make_the_models() -> None:
     price = BY_NAME["price"]
     squares = [
-        country.share * device.share * segment_rmse(price, c, d) ** 2
+        country.share * device.share * segment_rmse(price, {"country": c, "device": d}) ** 2
         for c, country in COUNTRIES.items()
         for d, device in DEVICES.items()
     ]
     assert math.sqrt(sum(squares)) == pytest.approx(price.rmse, rel=1e-12)
+
+
+def test_a_segment_by_one_key_has_the_rmse_of_its_segments_by_both() -> None:
+    price = BY_NAME["price"]
+    squares = [g.share * segment_rmse(price, {"country": "FR", "device": d}) ** 2 for d, g in DEVICES.items()]
+    assert segment_rmse(price, {"country": "FR"}) == pytest.approx(math.sqrt(sum(squares)), rel=1e-12)
 
 
 def test_shares_add_up_to_one() -> None:

@@ -13,7 +13,7 @@ from support.views import view_of
 
 def test_the_picture_is_xml_that_shows_the_table_and_fetches_nothing() -> None:
     view = view_of({SeriesKey("price", "1"): [(3.0, 0.0, 1.0)]})
-    text = svg(render(rows(view, (300.0, 3600.0), Recent(15.0), 10), ("5m", "1h"), 15.0))
+    text = svg(render(rows(view, 0, Recent(15.0), 10), "5m", 15.0))
     shown = " ".join(ET.fromstring(text).itertext())
     assert "price" in shown
     assert "3.00" in shown

@@ -6,10 +6,9 @@ import socket
 
 import pytest
 
-from msemon.demo import session
+from msemon.demo import baselines, session
 from msemon.demo.__main__ import main
 from msemon.demo.broker import BrokerUnavailable, EmbeddedBroker, accepts, free_port
-from msemon.demo.fleet import DRIFT_AFTER_S
 from msemon.settings import Settings
 from msemon.settings.model import BaselineSettings, KafkaSettings, WebSettings, WindowSettings
 
@@ -37,9 +36,8 @@ def test_without_the_users_segments_country_and_country_with_device_are_shown() 
     assert session.demo_settings(Settings(), "127.0.0.1:1234", 0).segments == [["country"], ["country", "device"]]
 
 
-def test_baselines_are_learnt_before_the_drift_unless_the_user_says_how() -> None:
-    ours = session.demo_settings(Settings(), "127.0.0.1:1234", 0)
-    assert float(ours.baseline.learn_after) + float(ours.baseline.learn_time) < DRIFT_AFTER_S
+def test_baselines_are_the_fleets_unless_the_user_says_how() -> None:
+    assert session.demo_settings(Settings(), "127.0.0.1:1234", 0).baseline.file == str(baselines.FILE)
     theirs = Settings(baseline=BaselineSettings(learn_pairs=777))
     assert session.demo_settings(theirs, "127.0.0.1:1234", 0).baseline == theirs.baseline
 
@@ -67,9 +65,19 @@ def test_a_broker_that_was_not_started_has_no_log() -> None:
         _ = broker.log_path
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "fast"])
-def test_the_fleet_refuses_a_speed_that_is_no_positive_number(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        *(("--speed", value) for value in ("0", "-1", "nan", "inf", "fast")),
+        *(("--drift-ratio", value) for value in ("0", "nan", "strong")),
+        ("--drift-after", "-1"),
+        ("--drift-for", "241"),  # longer than from beginning to beginning
+        ("--drift-every", "nan"),
+        *(("--drift-in", value) for value in ("similarity", "prices", "price:country=XX", "price:city=FR", "price:FR")),
+    ],
+)
+def test_the_fleet_refuses_what_can_not_be(flag: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
-        main(["--bootstrap", "127.0.0.1:1", "--speed", value])
+        main(["--bootstrap", "127.0.0.1:1", f"{flag}={value}"])
     assert left.value.code == 2
-    assert "--speed" in capsys.readouterr().err
+    assert flag.lstrip("-").split("-")[0] in capsys.readouterr().err.splitlines()[-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from rich.text import Text
 
 from msemon.core.view import SeriesKey, View
 from msemon.demo.table import Recent, Row, number, render, rows
@@ -17,8 +18,6 @@ DE = SeriesKey("price", "1", "country", "DE")
 FR_MOBILE = SeriesKey("price", "1", "country,device", "FR,mobile")
 NOWHERE = SeriesKey("embedding", "1", "country", "__none__")
 HALF_KNOWN = SeriesKey("embedding", "1", "country,device", "__none__,mobile")
-
-LENGTHS = (300.0, 3600.0)
 
 
 def errors(*sizes: float) -> Pairs:
@@ -35,32 +34,32 @@ def keys(shown: list[Row]) -> list[SeriesKey]:
 
 
 def test_a_row_has_the_windows_rmse_and_pairs() -> None:
-    row = next(row for row in rows(view(), LENGTHS, Recent(15.0), 10) if row.key == PRICE)
+    row = next(row for row in rows(view(), 0, Recent(15.0), 10) if row.key == PRICE)
     assert row.pairs == 2
-    assert row.rmse == row.longer == pytest.approx(math.sqrt(12.5))
+    assert row.rmse == pytest.approx(math.sqrt(12.5))
     assert math.isnan(row.lower)  # too few pairs for bounds
 
 
 def test_the_shortest_window_is_found_wherever_it_stands() -> None:
     swapped = view()
     swapped.models.windows[0] = view(price=errors(10.0)).models.windows[0]
-    row = next(row for row in rows(swapped, (3600.0, 300.0), Recent(15.0), 10) if row.key == PRICE)
-    assert (row.rmse, row.longer) == (pytest.approx(math.sqrt(12.5)), 10.0)
+    row = next(row for row in rows(swapped, 1, Recent(15.0), 10) if row.key == PRICE)
+    assert row.rmse == pytest.approx(math.sqrt(12.5))
 
 
 def test_totals_come_before_their_segments_and_simple_dimensions_before_others() -> None:
-    assert keys(rows(view(), LENGTHS, Recent(15.0), 10)) == [OTHER, PRICE, DE, FR, FR_MOBILE]
+    assert keys(rows(view(), 0, Recent(15.0), 10)) == [OTHER, PRICE, DE, FR, FR_MOBILE]
 
 
 def test_a_dimension_that_does_not_fit_is_left_out_whole_and_totals_never_are() -> None:
-    assert keys(rows(view(), LENGTHS, Recent(15.0), 4)) == [OTHER, PRICE, DE, FR]
-    assert keys(rows(view(), LENGTHS, Recent(15.0), 3)) == [OTHER, PRICE]
-    assert keys(rows(view(), LENGTHS, Recent(15.0), 1)) == [OTHER, PRICE]
+    assert keys(rows(view(), 0, Recent(15.0), 4)) == [OTHER, PRICE, DE, FR]
+    assert keys(rows(view(), 0, Recent(15.0), 3)) == [OTHER, PRICE]
+    assert keys(rows(view(), 0, Recent(15.0), 1)) == [OTHER, PRICE]
 
 
 def test_only_segments_that_repeat_the_total_are_hidden() -> None:
     shown = keys(
-        rows(view_of({OTHER: errors(1.0)}, {NOWHERE: errors(1.0), HALF_KNOWN: errors(1.0)}), LENGTHS, Recent(1.0), 9)
+        rows(view_of({OTHER: errors(1.0)}, {NOWHERE: errors(1.0), HALF_KNOWN: errors(1.0)}), 0, Recent(1.0), 9)
     )
     assert shown == [OTHER, HALF_KNOWN]
 
@@ -94,9 +93,34 @@ def test_without_samples_there_is_no_rmse_now() -> None:
     assert math.isnan(Recent(10.0).rmse(PRICE))
 
 
-def test_the_ratio_is_now_by_the_longer_window() -> None:
-    assert Row(FR, 1.0, 3.0, 2.0, 4.0, 2.0, now=6.0).ratio == 3.0
-    assert math.isnan(Row(FR, 1.0, 0.0, 0.0, 0.0, 0.0, now=6.0).ratio)
+def drift(row: Row) -> str:
+    """The cell that tells of drift."""
+    (cell,) = render([row], "5m", 15.0).columns[-1].cells
+    assert isinstance(cell, Text)
+    return cell.plain
+
+
+def test_a_row_has_its_baseline_as_rmse_and_its_evidence_beside_the_threshold() -> None:
+    known = view()
+    known.segments.drift[:, 0] = [16.0, 17.0, 100.0, 1.25, 21.0, 0.0, 0.0]
+    (row,) = (row for row in rows(known, 0, Recent(15.0), 10) if row.key == FR)
+    assert row.baseline == 4.0
+    assert drift(row) == "1.2 / 21.0"
+
+
+def test_an_alarm_is_told_whatever_the_evidence_is_by_now() -> None:
+    known = view()
+    known.segments.drift[:, 0] = [16.0, 17.0, 100.0, 0.0, 21.0, 1.0, 1.0]
+    (row,) = (row for row in rows(known, 0, Recent(15.0), 10) if row.key == FR)
+    assert drift(row) == "DRIFT"
+
+
+def test_without_a_baseline_nothing_is_said_of_drift() -> None:
+    known = view()
+    known.segments.drift[:] = math.nan
+    (row,) = (row for row in rows(known, 0, Recent(15.0), 10) if row.key == FR)
+    assert math.isnan(row.baseline)
+    assert drift(row) == ""
 
 
 @pytest.mark.parametrize(
@@ -107,9 +131,9 @@ def test_numbers_keep_the_digits_that_matter(value: float, text: str) -> None:
     assert number(value) == text
 
 
-def test_the_table_has_a_line_for_each_row_and_names_its_windows() -> None:
-    shown = rows(view(), LENGTHS, Recent(15.0), 10)
-    table = render(shown, ("5m", "1h"), 15.0)
+def test_the_table_has_a_line_for_each_row_and_names_its_window() -> None:
+    shown = rows(view(), 0, Recent(15.0), 10)
+    table = render(shown, "5m", 15.0)
     assert table.row_count == len(shown)
     headings = [str(column.header) for column in table.columns]
-    assert headings == ["model", "segment", "pairs", "RMSE 5m", "95 % bounds", "RMSE 1h", "now", "now/1h"]
+    assert headings == ["model", "segment", "pairs", "RMSE 5m", "95 % bounds", "now", "baseline", "drift"]

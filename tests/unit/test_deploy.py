@@ -17,8 +17,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from msemon.baseline_file import BaselineFile
+from msemon.demo import baselines
+from msemon.demo.__main__ import _drift as drift_of
 from msemon.demo.__main__ import _parser as fleet_options
-from msemon.settings import load
+from msemon.settings import Settings, load
 from support.compose import DEPLOY, ROOT, compose, instructions, project, services, words
 
 PINNED = re.compile(r"[\w./-]+:v?\d+\.\d+\.\d+(-[\w.-]+)?$")
@@ -76,9 +79,15 @@ def test_every_mount_is_a_volume_of_its_own_or_a_file_of_this_tree() -> None:
         assert mode == "ro"
 
 
+def daemon_settings() -> Settings:
+    """The Compose file's, but for the place of the baseline file, which is the container's."""
+    return load(environ=services()["msemon"]["environment"] | {"MSEMON_BASELINE__FILE": str(baselines.FILE)})
+
+
 def test_the_daemon_runs_with_the_settings_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    settings = load(environ=services()["msemon"]["environment"])
+    settings = daemon_settings()
+    assert not settings.warnings
     assert settings.kafka.bootstrap_servers == load({"kafka.bootstrap-servers": "kafka:9092"}).kafka.bootstrap_servers
     assert [list(dimension) for dimension in settings.segments] == [["country"], ["device"]]
 
@@ -86,14 +95,40 @@ def test_the_daemon_runs_with_the_settings_given(tmp_path: Path, monkeypatch: py
 def test_state_is_kept_in_the_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     work = next(rest for name, rest in LAST_STAGE if name == "WORKDIR")
-    assert not Path(load(environ=services()["msemon"]["environment"]).state.path).is_absolute()
-    assert services()["msemon"]["volumes"] == [f"msemon-state:{work}"]
+    assert not Path(daemon_settings().state.path).is_absolute()
+    assert f"msemon-state:{work}" in services()["msemon"]["volumes"]
+
+
+def test_the_daemon_is_given_the_fleets_baselines() -> None:
+    given = services()["msemon"]["environment"]["MSEMON_BASELINE__FILE"]
+    assert f"./{baselines.FILE.relative_to(ROOT)}:{given}:ro" in services()["msemon"]["volumes"]
+    found = BaselineFile(str(baselines.FILE), 1.1).changed()
+    assert found is not None
+    dimensions = {",".join(keys) for keys in json.loads(services()["msemon"]["environment"]["MSEMON_SEGMENTS"])}
+    assert dimensions < {key.dimension for key in found}
+
+
+def test_every_file_that_a_service_is_told_of_is_mounted_there() -> None:
+    """What stands in a command or the environment as a path of /etc is a file of this tree, or a directory of it."""
+    told = 0
+    for name, service in services().items():
+        mounts = [mount.split(":")[:2] for mount in service.get("volumes", []) if mount.startswith(".")]
+        words = [*service.get("command", []), *map(str, service.get("environment", {}).values())]
+        for path in (match for word in words for match in re.findall(r"/etc/[\w./-]+", word)):
+            sources = [ROOT / source / path[len(at) :].lstrip("/") for source, at in mounts if path.startswith(at)]
+            assert any(source.exists() for source in sources), f"{name}: {path}"
+            told += 1
+    assert told >= 4
 
 
 def test_the_fleet_is_called_as_it_can_be() -> None:
     service = services()["fleet"]
     assert service["entrypoint"] == ["python", "-m", "msemon.demo"]
-    assert fleet_options().parse_args(service["command"]).bootstrap == "kafka:9092"
+    options = fleet_options().parse_args(service["command"])
+    assert options.bootstrap == "kafka:9092"
+    drift = drift_of(options)
+    keeps_s = 30 * 60  # an alert after its alarm: the rule looks back 15 minutes, and keeps firing for as long
+    assert drift.every_s > drift.for_s + keeps_s
 
 
 def test_kafkas_listeners_are_whole() -> None:
