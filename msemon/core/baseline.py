@@ -1,8 +1,8 @@
 """Baselines: what a series' squared error is as long as nothing has drifted, and learning that from the log.
 
 Learning is a function of the pairs in log order, whatever batches they come in, and keeps a few numbers a series:
-moments of all pairs, of the hour that is on and of the worst hour, and the means of blocks of pairs, whose spread tells
-how much the errors hang together.
+moments of all pairs, of the hour that is on and of the worst hour, the means of blocks of pairs, and sums over
+neighbours; the last two tell how much the errors hang together.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ _LEAST_BLOCK = 10
 _HOUR_US = 3_600_000_000
 _Z = 2.33  # one-sided 99 %
 _CHANCE = 1.64  # one-sided 95 %: a variance ratio below is taken for 1
+_ALIKE = 0.99  # the most that neighbours' correlation is taken for: the ratio it stands for is 200
+_ROUNDING = 1e-9  # of the mean's square: a variance below may be nothing but rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +85,10 @@ class Learning:
 _WHOLE = slice(0, moments.FIELDS)
 _HOUR = slice(moments.FIELDS, 2 * moments.FIELDS)
 _WORST = slice(2 * moments.FIELDS, 3 * moments.FIELDS)
-_OPEN_N, _OPEN_SUM, _BLOCKS, _BLOCK_MEAN, _BLOCK_M2, _BIRTH, _HOUR_NUMBER = range(
-    3 * moments.FIELDS, 3 * moments.FIELDS + 7
-)
-FIELDS = 3 * moments.FIELDS + 7
+FIELDS = 3 * moments.FIELDS + 11
+(
+    _OPEN_N, _OPEN_SUM, _BLOCKS, _BLOCK_MEAN, _BLOCK_M2, _BIRTH, _HOUR_NUMBER, _LAST, _SUM, _SQUARES, _PRODUCTS,
+) = range(3 * moments.FIELDS, FIELDS)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -172,8 +174,10 @@ class Learner:
         firsts = _run_starts(group)
         held = rows[group[firsts]]
         renumbered = np.repeat(np.arange(firsts.size), np.diff(firsts, append=group.size))
+        q = entries.errors.q[who]
         self._count_hours(held, renumbered, who, entries)
-        self._count_blocks(held, renumbered, firsts, entries.errors.q[who])
+        self._count_neighbours(held, firsts, q)
+        self._count_blocks(held, renumbered, firsts, q)
 
     def _count_hours(self, rows: Index, group: Index, who: Index, entries: Entries) -> None:
         """Hours only go on: a late pair counts in the hour in which it comes."""
@@ -203,6 +207,17 @@ class Learner:
         worse = (of_hour[moments.N] >= LEAST_PAIRS) & (of_hour[moments.MEAN_Q] > table[_WORST, rows][moments.MEAN_Q])
         table[_WORST, rows[worse]] = of_hour[:, worse]
         table[_HOUR, rows] = 0.0
+
+    def _count_neighbours(self, rows: Index, firsts: Index, q: Floats) -> None:
+        """Sums of q, of its squares and of its products with the one before, which is 0 for a series' first."""
+        table = self.table.data
+        before = np.concatenate(([0.0], q[:-1]))
+        before[firsts] = table[_LAST, rows]
+        with np.errstate(over="ignore", invalid="ignore"):
+            table[_SUM, rows] += np.add.reduceat(q, firsts)
+            table[_SQUARES, rows] += np.add.reduceat(q * q, firsts)
+            table[_PRODUCTS, rows] += np.add.reduceat(q * before, firsts)
+        table[_LAST, rows] = q[np.append(firsts[1:], q.size) - 1]
 
     def _count_blocks(self, rows: Index, group: Index, firsts: Index, q: Floats) -> None:
         """Cut each series' pairs into blocks; the mean of a full one joins mean and M2 of the means."""
@@ -257,18 +272,37 @@ class Learner:
         ]
 
     def _variance_ratio(self, rows: Index) -> Floats:
-        """VIF = n̄ · Var(block means) / Var(q), 1 where it is not above what chance makes of independent errors; n̄ the
-        pairs in a block.
+        """VIF, how many times the variance of a mean is what it is for independent errors: 1 where it is not above that
+        by more than chance, else the larger one of
+
+        - n̄ · Var(block means) / Var(q), n̄ the pairs in a block, which sees whatever lasts about as long as a block;
+        - (1 + r) / (1 − r), r the correlation of neighbours, which is exact where it falls off geometrically. It is the
+          sharper one by far where a task sees only each twelfth pair.
 
         One task sees each series thinned out, its neighbours less alike; over all tasks the excess adds up.
         """
+        ratio = np.maximum(self._ratio_of_blocks(rows), self._ratio_of_neighbours(rows))
+        return 1.0 + (ratio - 1.0) * self.learning.tasks
+
+    def _ratio_of_blocks(self, rows: Index) -> Floats:
         table = self.table.data
         blocks = table[_BLOCKS, rows]
         with np.errstate(all="ignore"):
             variance = table[moments.M2_Q, rows] / table[moments.W, rows]
             ratio = self.learning.block * table[_BLOCK_M2, rows] / (blocks - 1.0) / variance
             real = ratio > 1.0 + _CHANCE * np.sqrt(2.0 / (blocks - 1.0))
-        return np.where((blocks >= 2.0) & real, 1.0 + (ratio - 1.0) * self.learning.tasks, 1.0)
+        return np.where((blocks >= 2.0) & real, ratio, 1.0)
+
+    def _ratio_of_neighbours(self, rows: Index) -> Floats:
+        table = self.table.data
+        n = table[moments.N, rows]
+        with np.errstate(all="ignore"):
+            mean = table[_SUM, rows] / n
+            variance = table[_SQUARES, rows] / n - mean * mean
+            r = (table[_PRODUCTS, rows] / (n - 1.0) - mean * mean) / variance
+            real = (variance > _ROUNDING * mean * mean) & (r > _CHANCE / np.sqrt(n))
+        alike = np.minimum(r, _ALIKE)
+        return np.where(real, (1.0 + alike) / (1.0 - alike), 1.0)
 
 
 def _run_starts(*keys: Ints) -> Index:

@@ -169,6 +169,31 @@ def test_errors_that_hang_together_lower_the_stake() -> None:
     assert done[0].stake == 1.0
 
 
+def test_a_task_that_sees_each_twelfth_pair_lowers_the_stake_alike() -> None:
+    """φ = 0.7 has a VIF of 2.9; 12 tasks with 3,000 pairs each all see that, and none of them in independent errors
+    that it would matter for. Neither scale nor weights that come with large errors make a difference.
+    """
+    rng = np.random.default_rng(6)
+    learning = Learning(pairs=2_500, after_us=0, time_us=0, tolerated_ratio=1.1, tasks=12)
+    sids = rng.integers(0, 12, 36_000)
+    times = seconds(36_000) // 100
+    together = autocorrelated(rng, 36_000, 0.7)
+
+    def stakes(errors: Floats, weights: Floats | None = None) -> Floats:
+        _, done = learn(Learner(learning), times, errors, weights, sids)
+        return np.array([done[sid].stake for sid in range(12)])
+
+    want = 1.1 * 0.1 / (2.0 * 1.92) / 0.4
+    found = stakes(together)
+    assert found.max() < 3.0 * want
+    assert found.mean() == pytest.approx(want, rel=0.4)
+    assert stakes(together * 1e-6) == pytest.approx(found, rel=1e-6)
+    assert stakes(together * 1e6) == pytest.approx(found, rel=1e-6)
+    apart = rng.normal(size=36_000)
+    assert (stakes(apart) == 1.0).sum() >= 9
+    assert (stakes(apart, 0.1 + np.abs(apart)) == 1.0).sum() >= 9
+
+
 def test_a_stake_is_lowered_for_the_excess_over_all_tasks() -> None:
     """ρ(ρ − 1) / (cv²·(VIF − 1)) for the largest λ."""
     assert baseline.stake(np.array([1.0, 2.0, 1.01]), np.array([1.4, 1.4, 1.4]), 1.1) == pytest.approx(
