@@ -26,7 +26,7 @@ class _Progress:
 
     fetched: int  # next offset to come from the source
     done: int  # next offset to be processed
-    record_time_us: int = 0  # of the newest record processed
+    record_time_us: int = 0  # of the newest record processed, or before that of the first that has come; 0: unknown
 
 
 class Accounts:
@@ -65,6 +65,8 @@ class Accounts:
         """A batch has come and waits its turn."""
         if (progress := self._progress.get(TopicPartition(batch.topic, batch.partition))) is not None:
             progress.fetched = batch.next_offset
+            if not progress.record_time_us:
+                progress.record_time_us = min(batch.timestamps_ms, default=0) * _MILLISECOND_US
 
     def processed(self, batch: Batch, decoded: Decoded, outcome: Outcome) -> None:
         """A batch has been applied."""
@@ -133,7 +135,8 @@ class Accounts:
         self._refresh_lag(lag, wall_us)
 
     def _refresh_lag(self, lag: Mapping[TopicPartition, int], wall_us: int) -> None:
-        behind, oldest, known = 0, wall_us, True
+        behind, known = 0, True
+        reached: list[int] = []  # record times, where something waits
         for where, progress in self._progress.items():
             if (ahead := lag.get(where)) is None:
                 known = False
@@ -142,9 +145,10 @@ class Accounts:
             self._pipeline.consumer_lag.labels(where.topic, str(where.partition)).set(records)
             behind += records
             if records and progress.record_time_us:
-                oldest = min(oldest, progress.record_time_us)
-        # A sum that leaves out what nobody has told yet would say 0 where there may be a backlog.
-        seconds = max(0.0, (wall_us - oldest) / 1e6) if behind else 0.0
+                reached.append(progress.record_time_us)
+        # A sum that leaves out what nobody has told yet would say 0 where there may be a backlog. So would the seconds
+        # before anything of a backlog has come.
+        seconds = max(0.0, (wall_us - min(reached)) / 1e6) if reached else math.nan if behind else 0.0
         self._pipeline.consumer_lag_sum.set(behind if known else math.nan)
         self._pipeline.consumer_lag_seconds.set(seconds if known else math.nan)
 

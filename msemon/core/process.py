@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from msemon.core.alarms import Change
 from msemon.core.entries import REMEMBERED, WAITING
@@ -30,6 +31,7 @@ class Process:
         self._new_key = new_key
         self._ledger = Ledger(shape.total_series_limit)
         self._places: dict[int, tuple[int, Ints]] = {}  # by partition: (series version, place of each sid)
+        self._folds: dict[int, npt.NDArray[np.bool_]] = {}  # by partition and sid: stands for others
         self._layout: Layout | None = None
         self._rolling = Rolling(shape.windows)  # of the present tasks
         self._patrol = Patrol(shape)
@@ -69,7 +71,8 @@ class Process:
         places = self._places_of(task)
         self._ledger.count(places[outcome.sids], outcome.sums, wall_us)
         self._ledger.delayed(places[outcome.delay_sids], outcome.delays_us)
-        self._ledger.folded(places[outcome.folded_sids])
+        for sids in outcome.pair_sids:
+            self._ledger.folded(places[sids[self._folds[partition][sids].any(axis=1), 0]])
         return outcome
 
     def evict(self, count: int) -> tuple[int, int]:
@@ -122,6 +125,7 @@ class Process:
 
     def _changed_hands(self, partition: int) -> None:
         self._places.pop(partition, None)
+        self._folds.pop(partition, None)
         self._rolling = Rolling(self.shape.windows)
         self._patrol.detectors.tasks_changed()
 
@@ -130,6 +134,7 @@ class Process:
         if known is None or known[0] != task.series.version:
             known = task.series.version, self._ledger.places(task.series.keys)
             self._places[task.partition] = known
+            self._folds[task.partition] = (task.series.folded != 0) | self._ledger.shared(task.series.keys)
         return known[1]
 
     def _expire(self, places: dict[int, Ints], wall_us: int) -> None:

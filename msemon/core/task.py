@@ -44,7 +44,7 @@ class Outcome:
     sums: Floats = field(default_factory=lambda: np.empty((6, 0)))  # as `windows.sums`
     delay_sids: Ints = field(default_factory=lambda: np.empty(0, np.int64))  # a joined pair each: its model's sid …
     delays_us: Ints = field(default_factory=lambda: np.empty(0, np.int64))  # … and label time − prediction time, ≥ 0
-    folded_sids: Ints = field(default_factory=lambda: np.empty(0, np.int64))  # a folded pair each: its model
+    pair_sids: list[Ints] = field(default_factory=list)  # (n, 1 + dimensions): a pair a row, its model and segments
     newest_prediction: int = NEVER  # largest event times in the batch
     newest_label: int = NEVER
 
@@ -267,7 +267,7 @@ class Task:
         outcome.sums = np.concatenate([outcome.sums, values], axis=1)
         whole = self.series.total_of[found] == found
         self.lifetime.add(found[whole], values[:3, whole])
-        outcome.folded_sids = np.concatenate([outcome.folded_sids, totals[self.series.folded[sids].any(axis=1)]])
+        outcome.pair_sids.append(sids)
 
     def _move_on(self, totals: Ints, times: Ints, record_times: Ints) -> None:
         """Stream times, lags and the record time of the last pair."""

@@ -87,6 +87,12 @@ class Ledger:
         found = [self._place(key) if key is not None else -1 for key in keys]
         return np.array(found, np.int64)
 
+    def shared(self, keys: list[SeriesKey | None]) -> npt.NDArray[np.bool_]:
+        """Which of these, just placed, have no place of their own: they are folded here."""
+        if self._segments < self._limit:
+            return np.zeros(len(keys), np.bool_)
+        return np.array([key is not None and key not in self._places for key in keys], np.bool_)
+
     def count(self, places: Ints, sums: Floats, wall_us: int) -> None:
         """Add sums (6, k): pairs, Σw, Σw·q, Σw·|e|, over- and underprediction. Places may repeat."""
         distinct, column = np.unique(places, return_inverse=True)

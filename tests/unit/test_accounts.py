@@ -113,6 +113,27 @@ def test_lag_in_seconds_is_from_the_furthest_behind_that_has_something_to_come(b
     assert books.value("consumer_lag_seconds") == 0
 
 
+def test_a_backlog_of_which_nothing_has_come_yet_is_not_said_to_be_of_no_seconds(books):
+    books.accounts.started(HERE, 0)
+    books.refresh({HERE: 5})
+    assert (books.value("consumer_lag_sum"), books.value("consumer_lag_seconds")) == (5, None)
+    waiting = batch("predictions", values=[b"x"] * 2, timestamps_ms=[(WALL - n * SECOND) // 1000 for n in (90, 60)])
+    books.accounts.fetched(waiting)
+    books.refresh({HERE: 3})
+    assert (books.value("consumer_lag_sum"), books.value("consumer_lag_seconds")) == (5, 90)
+    books.accounts.processed(waiting, decoded(), Outcome())
+    books.refresh({HERE: 3})
+    assert (books.value("consumer_lag_sum"), books.value("consumer_lag_seconds")) == (3, 60)
+
+
+def test_what_is_known_to_be_late_is_told_although_of_another_backlog_nothing_has_come(books):
+    for where in (HERE, THERE):
+        books.accounts.started(where, 0)
+    processed(books, 1, 0, (WALL - 90 * SECOND) // 1000)
+    books.refresh({HERE: 5, THERE: 5})
+    assert books.value("consumer_lag_seconds") == 90
+
+
 def test_a_wall_clock_that_has_stepped_back_gives_no_negative_lag(books):
     books.accounts.started(HERE, 0)
     processed(books, 1, 0, WALL // 1000)

@@ -157,6 +157,19 @@ def test_folded_pairs_are_counted_by_model():
     assert dict(zip(view.models.keys, view.folded.tolist(), strict=True)) == {M: 2.0, SeriesKey("n", ""): 0.0}
 
 
+def test_pairs_folded_at_the_process_s_limit_are_counted_and_one_folded_twice_once():
+    shape = replace(SHAPE, total_series_limit=2)
+    process = process_of(0, 1, shape=shape)
+    feed(process, 0, "p", at(0), at(1, country="DE"), at(2, country="FR"))  # the partition's own limit
+    feed(process, 1, "p", at(0), at(1, country="BE"), at(2, country="BE"))  # the process's
+    feed(process, 1, "p", at(3, country="ES"))  # both
+    assert process.view(START + 5 * SECOND).folded.tolist() == [4.0]
+    process = process_of(0, 1, shape=replace(shape, segment_keys=("country", "tier"), dimensions=((0,), (1,))))
+    for partition, country in ((0, "NL"), (1, "DE")):
+        feed(process, partition, "p", paired(START, 1.0, 0.0, ("m", "", country, country)))
+    assert process.view(START + 5 * SECOND).folded.tolist() == [1.0]
+
+
 def test_a_pair_too_late_for_every_window_is_counted_for_its_own_series_and_no_other():
     process = process_of(0)
     feed(process, 0, "p", at(0), at(3 * 3600 + 59, country="BE"))
