@@ -6,6 +6,7 @@ It shows coordinates, counts and the names that would become metric labels, neve
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
 import time
 from collections import Counter, defaultdict
@@ -18,6 +19,7 @@ from kafka import TopicPartition as KafkaPartition
 from kafka.errors import KafkaError
 
 from msemon.events import Batch, Key, Kind, Reason
+from msemon.export.server import Address, bound
 from msemon.settings import Settings
 from msemon.sources.kafka_config import consumer_config
 from msemon.sources.kafka_inside import Clients, positions, topic_partitions
@@ -66,6 +68,9 @@ def run(settings: Settings, out: TextIO | None = None) -> int:
         out.write(f"{settings.kafka.bootstrap_servers}: unreachable: {_one_line(problem)}\n")
         return 1
     lines, problems = report(found, missing, settings)
+    taken, barred = addresses(settings)
+    lines += taken
+    problems += barred
     try:
         state = look(settings, max((findings.partitions for findings in found), default=0))
         lines += [] if state is None else [state]
@@ -162,6 +167,23 @@ def examine(findings: Findings, batches: list[Batch], settings: Settings) -> Non
         findings.keys.update(decoded.predictions.keys, decoded.pairs.keys)
         findings.ids[Kind.PREDICTION] |= dict.fromkeys(decoded.predictions.ids, batch.partition)
         findings.ids[Kind.LABEL] |= dict.fromkeys(decoded.labels.ids, batch.partition)
+
+
+def addresses(settings: Settings) -> tuple[list[str], list[str]]:
+    """Whether `run` could listen where it is to serve: lines on what is taken at the moment, most likely by an msemon
+    that runs beside this check, and on what could never work.
+    """
+    taken, barred = [], []
+    for name, address in (("web.address", settings.web.address), ("web.health_address", settings.web.health_address)):
+        try:
+            if address is not None:
+                bound(Address.parse(address)).close()
+        except OSError as problem:
+            if problem.errno == errno.EADDRINUSE:
+                taken.append(f"warning: {name} {address}: in use, by an msemon that runs already or another program")
+            else:
+                barred.append(f"run could not listen at {name} {address}: {problem.strerror or problem}")
+    return taken, barred
 
 
 def report(found: list[Findings], missing: list[str], settings: Settings) -> tuple[list[str], list[str]]:

@@ -106,6 +106,7 @@ def _run(settings: Settings) -> int:
 
     _client_options(settings)
     _baseline_file(settings)
+    _state_path(settings)
     return daemon.run(settings)
 
 
@@ -134,6 +135,18 @@ def _baseline_file(settings: Settings) -> None:
         raise SettingsError([f"baseline.file = {settings.baseline.file}: {error} (from {origin})"]) from None
 
 
+def _state_path(settings: Settings) -> None:
+    """Refuses a directory in which state can't be kept. One that another process has, or that is full, may do later."""
+    from msemon import state
+
+    if settings.state.store != "sqlite":
+        return
+    try:
+        state.look(settings, 0)
+    except state.Unusable as error:
+        raise SettingsError([f"{error} (from {settings.origins.get('state.path', 'its default')})"]) from None
+
+
 def _check(settings: Settings, options: argparse.Namespace) -> int:
     if options.suggest:
         raise SettingsError(["--suggest: not in this version"])
@@ -141,6 +154,7 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
 
     _client_options(settings)
     _baseline_file(settings)
+    _state_path(settings)
     if not logging.getLogger().isEnabledFor(logging.DEBUG):
         logs.quiet_client()  # the report says what went wrong, once
     return check.run(settings)

@@ -57,6 +57,14 @@ class Address(NamedTuple):
         return Address(parts.hostname or "", parts.port)
 
 
+def bound(address: Address) -> socket.socket:
+    """A socket that listens there. Raises OSError."""
+    host, port = address
+    both = host == "::" and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
+
+
 class Server:
     """Serves a site at `address`, and its health at `health_address` too where there is one.
 
@@ -127,12 +135,9 @@ class Listener:
         return self._address.port
 
     def start(self) -> None:
-        host, port = self._address
-        both = host == "::" and socket.has_dualstack_ipv6()
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
+        self._socket = bound(self._address)
         self._socket.setblocking(False)
-        self._address = Address(host, self._socket.getsockname()[1])
+        self._address = Address(self._address.host, self._socket.getsockname()[1])
         self._thread = threading.Thread(target=self._accept_all, args=(self._socket,), name="http", daemon=True)
         self._thread.start()
 

@@ -6,6 +6,7 @@ import gc
 import io
 import json
 import logging
+import socket
 import time
 import warnings
 from pathlib import Path
@@ -80,6 +81,18 @@ def test_kinds_and_rejections() -> None:
     assert "rejected as wrong_type: 1, such as partition 1 offset 105" in text
     assert "secret" not in text
     assert "words" not in text
+
+
+def test_an_address_that_can_be_listened_at_is_not_spoken_of() -> None:
+    assert check.addresses(settings(web__address="127.0.0.1:0", web__health_address="127.0.0.1:0")) == ([], [])
+
+
+def test_an_address_that_is_taken_is_a_warning_and_one_that_is_not_ours_is_a_failure() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        busy = f"127.0.0.1:{server.getsockname()[1]}"
+        taken, barred = check.addresses(settings(web__address=busy, web__health_address="192.0.2.1:0"))
+    assert taken == [f"warning: web.address {busy}: in use, by an msemon that runs already or another program"]
+    assert [line.split(": ")[0] for line in barred] == ["run could not listen at web.health_address 192.0.2.1:0"]
 
 
 def test_models_and_series() -> None:
