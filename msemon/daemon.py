@@ -42,6 +42,7 @@ from msemon.sources.base import ErrorKind, Fatal, Polled, Source, Trouble, Unequ
 from msemon.sources.in_step import InStep
 from msemon.sources.opening import open_source
 from msemon.state import Unavailable, Unusable, open_store
+from msemon.systemd import Supervisor
 from msemon.watchdog import Watchdog
 from msemon.wiring import decoder_of, shape_of
 
@@ -92,6 +93,7 @@ class Daemon:
         self._dead_letters: DeadLetters | None = None
         if settings.kafka.dead_letter_topic is not None:
             self._dead_letters = DeadLetters(settings, self._pipeline.dead_letter_failures.inc)
+        self._supervisor = Supervisor(os.environ if install_signals else {})  # the process is ours, or another's
         self._stopping = threading.Event()
         self._asked: float | None = None  # when we were asked to stop
         self._started = time.monotonic()
@@ -168,7 +170,9 @@ class Daemon:
             )
             return 1
         log.info("serving", address=self._settings.web.address, port=self.server.port)
-        watchdog = Watchdog(self._last_turn, self._overdue, stalled_s=self._stalled_s)
+        self._supervisor.ready()
+        self._supervisor.status("reaching the cluster")
+        watchdog = Watchdog(self._last_turn, self._overdue, stalled_s=self._stalled_s, alive=self._supervisor.alive)
         if self._install_signals:  # the process is ours: to end, and to set up
             watchdog.start()
             collector.settle()
@@ -237,6 +241,7 @@ class Daemon:
                 self._accounts.troubled(Trouble(kind, str(error)), time.monotonic())
                 event = "not let in" if kind == ErrorKind.AUTHENTICATION else "no broker answers"
                 log.warning(event, error=str(error), kind=kind, retry_seconds=retry)
+                self._supervisor.status(event)
                 self._stopping.wait(retry)
                 retry = min(2 * retry, RETRY_S[1])
                 continue
@@ -246,6 +251,7 @@ class Daemon:
                 self._subscribed = self._turned = time.monotonic()
                 return
             log.warning("waiting for topics that do not exist yet", topics=missing)
+            self._supervisor.status(f"waiting for topics that do not exist yet: {', '.join(missing)}")
             self._stopping.wait(TOPIC_WAIT_S)
 
     def _reach(self) -> list[str]:
@@ -303,6 +309,7 @@ class Daemon:
     def _stop(self) -> None:
         """Readiness is off already: no more polls; keep what we have, tell the group, leave it, HTTP last."""
         self.stop()
+        self._supervisor.stopping()
         by = (self._asked or 0.0) + STOP_S
         if self._joined and self._ownership is not None:
             try:
@@ -394,6 +401,8 @@ class Daemon:
         if now >= self._refresh_at:
             self._refresh_at = now + REFRESH_S
             self._accounts.refresh(self._process, self._source.lag(), _wall_us())
+            tasks = len(self._process.tasks)
+            self._supervisor.status(f"reading {tasks} partition numbers" if self._joined else "joining the group")
 
     def _refuse(self, unequal: UnequalPartitions | None) -> None:
         """While partition counts differ, events of one id do not meet: nothing is joined, serving goes on."""

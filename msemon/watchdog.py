@@ -34,8 +34,8 @@ It can't tell a process that hangs from one that was frozen so long; the latter 
 class Watchdog:
     """A thread beside the loop. `stalled_s`: the longest time without a turn; `look_s`: between two looks.
 
-    `turned` gives when the loop last turned, on `time.monotonic`'s clock; `ailing` a reason to end at once, or None.
-    Both are called on this thread and must not wait for anything.
+    `turned` gives when the loop last turned, on `time.monotonic`'s clock; `ailing` a reason to end at once, or None;
+    `alive` hears of every look that found all well. They are called on this thread and must not wait for anything.
     """
 
     def __init__(
@@ -45,12 +45,14 @@ class Watchdog:
         *,
         stalled_s: float,
         look_s: float = LOOK_S,
+        alive: Callable[[], None] = lambda: None,
         end: Callable[[int], None] = os._exit,
     ) -> None:
         self._turned = turned
         self._ailing = ailing
         self._stalled_s = stalled_s
         self._look_s = look_s
+        self._alive = alive
         self._end = end
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -81,6 +83,7 @@ class Watchdog:
             if reason is not None:
                 self._finish(reason)
                 return
+            self._alive()
 
     def _arm(self) -> None:
         """A timer of the interpreter's own, for code that never lets go of the interpreter's lock."""

@@ -31,7 +31,8 @@ PROMTOOL = Tool("promtool", ("--version",), "prometheus")
 ALERTMANAGER = Tool("prometheus-alertmanager", ("--version",), "prometheus-alertmanager")  # as Debian calls it
 AMTOOL = Tool("amtool", ("--version",), "prometheus-alertmanager")
 OPENSSL = Tool("openssl", ("version",), "openssl")
-TOOLS = (JAVA, MAVEN, PROMETHEUS, PROMTOOL, ALERTMANAGER, AMTOOL, OPENSSL)
+SYSTEMD = Tool("systemd-analyze", ("--version",), "systemd", oldest=250)
+TOOLS = (JAVA, MAVEN, PROMETHEUS, PROMTOOL, ALERTMANAGER, AMTOOL, OPENSSL, SYSTEMD)
 
 
 def lack(tool: Tool) -> str | None:
