@@ -15,9 +15,11 @@ PROJECT := pyproject.toml constraints.txt
 TESTS ?= $(wildcard $(addprefix tests/,faults integration property unit docs)) msemon
 WORKERS ?= 3
 SCRIPTS := $(wildcard benchmarks/*.py)
+IMAGE := deploy/docker
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --constraint constraints.txt --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-deps check bench soak clean
+.PHONY: help demo test test-deps check lock sbom bench soak clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -28,13 +30,25 @@ demo: $(VENV)/.demo ## the whole product on this machine: broker, simulated mode
 test: $(VENV)/.dev ## all tests; those that need more than Python are listed where they can't run
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS) $(ARGS) </dev/null
 
-test-deps: $(VENV)/.dev ## installs that rest where it may: Java, Maven, Prometheus, Alertmanager (Debian), Apache Kafka (Maven)
+test-deps: $(VENV)/.dev ## installs that rest where it may: Java, Maven, Prometheus, Alertmanager, systemd (Debian), Apache Kafka (Maven)
 	@PYTHONPATH=tests $(BIN)/python -m support.install </dev/null
 
-check: $(VENV)/.dev ## lint, types, layers
+check: $(VENV)/.dev ## lint, types, layers, known weaknesses of the image's dependencies
 	$(BIN)/ruff check .
 	$(BIN)/mypy msemon tests $(SCRIPTS)
 	@$(BIN)/lint-imports --no-logo
+	@PYTHONPATH=tests $(BIN)/python -m support.audit </dev/null
+
+lock: $(VENV)/.dev ## renews the image's dependencies and their hashes from pyproject.toml and constraints.txt
+	@$(COMPILE) --extra librdkafka --output-file $(IMAGE)/requirements.txt pyproject.toml
+	@echo hatchling | $(COMPILE) --output-file $(IMAGE)/build-requirements.txt -
+
+sbom: $(VENV)/.dev ## the image's Python packages with their licenses, as CycloneDX: dist/msemon.cdx.json
+	@rm -rf dist/sbom && mkdir -p dist && $(PYTHON) -m venv --without-pip dist/sbom
+	@$(PIP) --python dist/sbom/bin/python install --quiet --require-hashes --requirement $(IMAGE)/requirements.txt </dev/null
+	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible --of JSON --output-file dist/msemon.cdx.json dist/sbom/bin/python
+	@rm -rf dist/sbom
+	@echo "dist/msemon.cdx.json"
 
 bench: $(VENV)/.dev ## all benchmarks, about twenty minutes: writes benchmarks/RESULTS.md
 	@$(BIN)/python benchmarks/bench.py $(ARGS)

@@ -251,7 +251,7 @@ class Daemon:
                 self._subscribed = self._turned = time.monotonic()
                 return
             log.warning("waiting for topics that do not exist yet", topics=missing)
-            self._supervisor.status(f"waiting for topics that do not exist yet: {', '.join(missing)}")
+            self._supervisor.status("waiting for topics that do not exist yet")
             self._stopping.wait(TOPIC_WAIT_S)
 
     def _reach(self) -> list[str]:

@@ -86,10 +86,12 @@ def test_f30_a_process_that_was_frozen_is_not_taken_for_one_that_hangs(tmp_path)
         assert process.wait(15.0) == 0
 
 
-def _watchdog(turned: list[float], ailing: list[str | None], **more: float) -> tuple[Watchdog, list[int]]:
+def _watchdog(
+    turned: list[float], ailing: list[str | None], stalled_s: float = 30.0, look_s: float = 0.01
+) -> tuple[Watchdog, list[int]]:
     ended: list[int] = []
-    limits = {"stalled_s": 30.0, "look_s": 0.01} | more
-    return Watchdog(lambda: turned[0], lambda: ailing[0], end=ended.append, **limits), ended
+    watchdog = Watchdog(lambda: turned[0], lambda: ailing[0], stalled_s=stalled_s, look_s=look_s, end=ended.append)
+    return watchdog, ended
 
 
 def test_f30_the_watchdog_leaves_a_loop_that_turns_alone():

@@ -185,6 +185,14 @@ def test_what_the_image_copies_is_there_and_not_ignored() -> None:
     assert not any(fnmatch("msemon", rule) for rule in rules[1:] if not rule.startswith("!"))
 
 
+def test_the_image_takes_nothing_from_elsewhere_that_is_not_locked() -> None:
+    """Each installation asks for hashes, or takes the wheel just made and looks nowhere."""
+    commands = [command for name, rest in DOCKERFILE if name == "RUN" for command in rest.split("&&")]
+    installs = [words(command) for command in commands if " pip " in command]
+    assert len(installs) == 4
+    assert all({"--require-hashes", "--no-index", "--no-build-isolation"} & set(install) for install in installs)
+
+
 def health_checks() -> list[list[str]]:
     """The commands that ask for the daemon's health: the image's and the Compose file's."""
     image = next(rest for name, rest in DOCKERFILE if name == "HEALTHCHECK")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterator
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from support.compose import ROOT, project
+from support.compose import DEPLOY, ROOT, project
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +47,55 @@ def test_the_command_works_from_the_installed_wheel(wheel: Path, tmp_path: Path)
     assert project()["version"] in done.stdout
 
 
+def pinned() -> dict[str, Version]:
+    """The versions of constraints.txt."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): Version(version) for name, version in pairs}
+
+
+def locked(name: str) -> dict[str, tuple[Version, list[str]]]:
+    """Of one of the image's lists, by package: its version and hashes."""
+    text = (DEPLOY / "docker" / name).read_text(encoding="utf-8").replace("\\\n", " ")
+    entries = re.findall(r"^([\w.-]+)==(\S+)( .*)$", text, re.MULTILINE)
+    return {
+        canonicalize_name(package): (Version(version), re.findall(r"--hash=sha256:([0-9a-f]{64})\b", rest))
+        for package, version, rest in entries
+    }
+
+
+def needed(requirements: list[str]) -> Iterator[str]:
+    """The packages that these ask for, and those that they ask for in turn, as installed here."""
+    for requirement in map(Requirement, requirements):
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            yield canonicalize_name(requirement.name)
+            yield from needed(requires(requirement.name) or [])
+
+
 def test_developers_have_versions_that_users_may_have() -> None:
-    pinned = {}
-    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            name, version = line.split("==")
-            pinned[canonicalize_name(name)] = Version(version)
     groups = [project()["dependencies"], *project()["optional-dependencies"].values()]
     for requirement in (Requirement(text) for group in groups for text in group):
         name = canonicalize_name(requirement.name)
-        assert pinned[name] in requirement.specifier, f"constraints.txt has {name} {pinned[name]}"
+        assert pinned()[name] in requirement.specifier, f"constraints.txt has {name} {pinned()[name]}"
 
 
 def test_what_builds_the_wheel_here_is_what_builds_it_for_users() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
     assert set(build) <= set(project()["optional-dependencies"]["dev"])
+
+
+def wanted() -> dict[str, set[str]]:
+    """What each of the image's lists is for."""
+    run = [*project()["dependencies"], *project()["optional-dependencies"]["librdkafka"]]
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
+    return {"requirements.txt": set(needed(run)), "build-requirements.txt": set(needed(build))}
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "build-requirements.txt"])
+def test_the_image_is_locked_to_the_versions_that_are_tested(name: str) -> None:
+    """All that is needed and no more, each with its hashes; where this fails: `make lock`."""
+    lock = locked(name)
+    assert {package: version for package, (version, _) in lock.items()} == {
+        package: pinned()[package] for package in wanted()[name]
+    }
+    assert all(hashes for _, hashes in lock.values())
