@@ -14,9 +14,9 @@ PROJECT := pyproject.toml constraints.txt
 # What waits for brokers goes first: at the end the quick ones fill up. A file's tests stay in one process.
 TESTS ?= $(wildcard $(addprefix tests/,faults integration property unit docs)) msemon
 WORKERS ?= 3
-SCRIPTS := $(wildcard benchmarks/*.py)
 IMAGE := deploy/docker
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --constraint constraints.txt --custom-compile-command "make lock"
+SCRIPTS := $(wildcard benchmarks/*.py deploy/grafana/source/*.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-deps check lock sbom bench soak clean

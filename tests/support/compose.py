@@ -40,11 +40,6 @@ def project() -> dict[str, Any]:
     return table
 
 
-def dashboards() -> list[dict[str, Any]]:
-    """Grafana's dashboards."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(DEPLOY.glob("grafana/dashboards/*.json"))]
-
-
 def instructions(dockerfile: Path) -> list[tuple[str, str]]:
     """A Dockerfile's instructions as (name, rest), continued lines joined and comments left out."""
     lines = [line for line in dockerfile.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")]

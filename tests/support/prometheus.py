@@ -49,6 +49,22 @@ class Prometheus:
         found = self._query(f"{selector}[{round(range_s * 1000)}ms]", time_s)
         return {_labels(each["metric"]): [Sample(at, float(value)) for at, value in each["values"]] for each in found}
 
+    def matrix(self, expression: str, range_s: float, step_s: float, time_s: float) -> dict[Labels, list[Sample]]:
+        """An expression's value at every step of the range that ends then."""
+        parameters = {
+            "query": expression,
+            "start": f"{time_s - range_s:.3f}",
+            "end": f"{time_s:.3f}",
+            "step": f"{step_s}",
+        }
+        found = self._api("query_range", parameters)["result"]
+        return {_labels(each["metric"]): [Sample(at, float(value)) for at, value in each["values"]] for each in found}
+
+    def label_values(self, label: str, selector: str) -> list[str]:
+        """The values that a label has in a selector's series."""
+        found: list[str] = self._api(f"label/{label}/values", {"match[]": selector})
+        return found
+
     def metadata(self) -> dict[str, str]:
         """The type of each family, by the name it was scraped under."""
         return {each["metric"]: each["type"] for each in self._api("targets/metadata", {})}

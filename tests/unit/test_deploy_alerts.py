@@ -78,8 +78,10 @@ def test_an_alert_has_all_that_on_call_needs(name: str) -> None:
     assert re.fullmatch(r"Msemon([A-Z][a-z]+)+", name)
     assert rule["labels"] == {"severity": rule["labels"]["severity"]}
     assert rule["labels"]["severity"] in {"critical", "warning", "info"}
-    assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+    assert set(rule["annotations"]) == {"summary", "description", "runbook_url", "dashboard_url"}
     assert rule["annotations"]["runbook_url"] == f"docs/runbooks/{name}.md"
+    labels = re.findall(r"var-(\w+)=\{\{ \$labels\.(\w+) \| urlquery \}\}", rule["annotations"]["dashboard_url"])
+    assert all(variable == label for variable, label in labels)
     assert not rule["annotations"]["summary"].endswith(".")
     assert rule["annotations"]["description"].endswith(".")
 
@@ -119,7 +121,7 @@ def test_a_record_is_named_by_level_metric_and_operation() -> None:
             assert allowed <= set(level.split("_")), name
 
 
-def test_the_documented_command_puts_an_address_before_every_runbook(tmp_path: Path) -> None:
+def test_the_documented_command_puts_addresses_before_every_runbook_and_dashboard(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "alerts.md").read_text(encoding="utf-8")
     commands = {re.search(r"sed -i '([^']+)'", text) for text in (page, alerting.ALERTS.read_text(encoding="utf-8"))}
     scripts = {match.group(1) for match in commands if match}
@@ -130,6 +132,9 @@ def test_the_documented_command_puts_an_address_before_every_runbook(tmp_path: P
     rules = [rule for group in yaml.safe_load(copy.read_text(encoding="utf-8"))["groups"] for rule in group["rules"]]
     urls = {rule["alert"]: rule["annotations"]["runbook_url"] for rule in rules}
     assert urls == {name: f"https://YOUR-ADDRESS/docs/runbooks/{name}.md" for name in ALERTS}
+    shown = {rule["alert"]: rule["annotations"]["dashboard_url"] for rule in rules}
+    before = {name: rule["annotations"]["dashboard_url"] for name, rule in ALERTS.items()}
+    assert shown == {name: f"https://YOUR-GRAFANA/{url}" for name, url in before.items()}
 
 
 def test_shortened_rules_are_rules_with_other_durations(tmp_path: Path) -> None:
