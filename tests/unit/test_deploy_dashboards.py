@@ -168,6 +168,15 @@ def test_everything_takes_its_data_source_from_the_first_variable(name: str) -> 
 
 
 @EACH
+def test_a_marks_text_names_labels_that_its_expression_has(name: str) -> None:
+    for mark in ALL[name]["annotations"]["list"]:
+        assert not used(mark["textFormat"]), "Grafana fills in labels there, and no variables"
+        kept = re.search(r"\bby \(([^)]*)\)", mark["expr"])
+        labels = set(re.findall(r"\{\{(\w+)\}\}", mark["textFormat"]))
+        assert kept is None or labels == set(kept[1].split(", ")), mark["name"]
+
+
+@EACH
 def test_every_variable_is_there_and_used(name: str) -> None:
     known = list(variables(ALL[name]))
     texts = [json.dumps(panel) for panel in ALL[name]["panels"]] + [json.dumps(ALL[name]["annotations"])]

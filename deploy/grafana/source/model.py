@@ -378,12 +378,17 @@ DASHBOARD = Dashboard(
         ("Outliers", 8, [(8, panel) for panel in OUTLIERS], False),
     ],
     annotations=[
-        annotation("Drift", f"max(msemon_drift_active{{{THIS}}}) > 0", "red", "$model $version"),
+        annotation(
+            "Drift",
+            f"max by (model, version) (msemon_drift_active{{{THIS}}}) > 0",
+            "red",
+            "{{model}} {{version}}",
+        ),
         annotation(
             "Segment drift",
-            f"{by_segment(f'msemon_segment_drift_active{{{SEGMENTS}}}')} > 0",
+            f"max by (dimension, segment) (msemon_segment_drift_active{{{SEGMENTS}}}) > 0",
             "orange",
-            "$dimension {{segment}}",
+            "{{dimension}} {{segment}}",
         ),
     ],
     links=[
