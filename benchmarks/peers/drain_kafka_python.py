@@ -1,4 +1,4 @@
-"""kafka-python with crc32c, reading and nothing else: the most that anything on top of it can reach."""
+"""kafka-python with crc32c, reading and nothing else: the most that anything on top of its own records can reach."""
 
 from common import Clock, arguments, report
 from kafka import KafkaConsumer, TopicPartition

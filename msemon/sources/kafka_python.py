@@ -34,6 +34,7 @@ from msemon.sources.base import (
 from msemon.sources.group import UNEVEN_S, Group, Note, missed_one, require_equal
 from msemon.sources.kafka_access import Access, kind_of, trouble
 from msemon.sources.kafka_config import CONNECT_S, client_config, consumer_config, producer_config
+from msemon.sources.record_format import Row
 
 __all__ = ["KafkaPythonSource", "client_config", "consumer_config", "producer_config"]
 
@@ -299,12 +300,12 @@ class KafkaPythonSource:
         held = self._consumer.assignment()
         return [KafkaTopicPartition(*each) for each in where if each.partition in self._group.owned and each in held]
 
-    def _fetch(self, timeout_s: float, polled: Polled) -> dict[KafkaTopicPartition, list[Any]]:
+    def _fetch(self, timeout_s: float, polled: Polled) -> dict[KafkaTopicPartition, list[Row]]:
         """Records as the client has them; what went wrong on the way is in `polled`."""
         unpacking = self._unpacking
         assert unpacking is not None
         unpacking.begin()
-        records: dict[KafkaTopicPartition, list[Any]] = {}
+        records: dict[KafkaTopicPartition, list[Row]] = {}
         try:
             if kafka_inside.joined(self._consumer, max(timeout_s, JOIN_S)):
                 records = self._consumer.poll(timeout_ms=round(timeout_s * 1000))
@@ -397,20 +398,18 @@ class KafkaPythonSource:
         return bool(self._unpacking.stuck)
 
 
-def _batch(where: KafkaTopicPartition, rows: list[Any], position: int) -> Batch:
+def _batch(where: KafkaTopicPartition, rows: list[Row], position: int) -> Batch:
     """The records as columns; `position` is where the client goes on, which is beyond holes after the last one."""
-    values = [row.value for row in rows]
-    keys = [row.key for row in rows]
-    headers = {i: row.headers for i, row in enumerate(rows) if row.headers}
+    offsets, timestamps_ms, keys, values, headers = zip(*rows, strict=True)
     return Batch(
         topic=where.topic,
         partition=where.partition,
-        offsets=[row.offset for row in rows],
-        timestamps_ms=[row.timestamp for row in rows],
+        offsets=offsets,
+        timestamps_ms=timestamps_ms,
         values=values,
-        next_offset=max(position, rows[-1].offset + 1),
-        size=sum(len(value) for value in values if value is not None),
-        origin=lambda i: (keys[i], headers.get(i, ())),
+        next_offset=max(position, offsets[-1] + 1),
+        size=sum(map(len, filter(None, values))),
+        origin=lambda i: (keys[i], headers[i]),
     )
 
 

@@ -52,7 +52,7 @@ def unpack(
     part = client._fetcher.PartitionRecords(
         fetch_offset, KafkaTopicPartition(*WHERE), MemoryRecords(b"".join(batches)), check_crcs=True
     )
-    found = [(record.offset, record.value) for record in part.take()]
+    found = [(offset, value) for offset, _, _, value, _ in part.take()]
     return found, part, unpacking
 
 

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from kafka import OffsetAndMetadata, errors
 from kafka import TopicPartition as KafkaTopicPartition
-from kafka.consumer.fetcher import ConsumerRecord
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.structs import MemberState, OffsetAndTimestamp
 
@@ -26,6 +25,7 @@ from msemon.sources import group, kafka_inside, kafka_python
 from msemon.sources.base import Fatal, Gap, TopicPartition, Truncated, UnequalPartitions, Unreachable
 from msemon.sources.kafka_config import client_config, consumer_config, producer_config
 from msemon.sources.kafka_python import KafkaPythonSource
+from msemon.sources.record_format import Row
 
 A, B = "a", "b"
 
@@ -38,13 +38,8 @@ def tp(topic: str, partition: int) -> KafkaTopicPartition:
     return KafkaTopicPartition(topic, partition)
 
 
-def record(topic: str, partition: int, offset: int, value: bytes | None = b"v", **other: Any) -> ConsumerRecord:
-    fields = {
-        "topic": topic, "partition": partition, "leader_epoch": 0, "offset": offset, "timestamp": 1000 + offset,
-        "timestamp_type": 0, "key": None, "value": value, "headers": [], "checksum": None,
-        "serialized_key_size": -1, "serialized_value_size": 0, "serialized_header_size": -1,
-    }  # fmt: skip
-    return ConsumerRecord(**(fields | other))
+def record(_topic: str, _partition: int, offset: int, value: bytes | None = b"v", **other: Any) -> Row:
+    return offset, other.get("timestamp", 1000 + offset), other.get("key"), value, other.get("headers", ())
 
 
 class FakeConsumer:
