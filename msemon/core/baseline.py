@@ -129,18 +129,18 @@ class Learner:
         w, t = entries.errors.w[entries.who], entries.times[entries.who]
         begin = self.table.data[_BIRTH, rows].astype(np.int64) + self.learning.after_us
         counts = (t >= begin[group]) & (w > 0.0)
-        n = _running(counts.astype(np.int64), entries.starts, group)
-        n += self.table.data[moments.N, rows].astype(np.int64)[group]
+        before = self.table.data[moments.N, rows].astype(np.int64)
+        after = np.zeros(rows.size, np.intp)
+        if (before + entries.lengths < self.learning.pairs).all():  # none can be complete yet, as nearly always
+            self._count(rows, group, entries, counts)
+            return after, {}
+        n = _running(counts.astype(np.int64), entries.starts, group) + before[group]
         wrong = _running((counts & (entries.errors.q[entries.who] > 0.0)).astype(np.int64), entries.starts, group) > 0
         wrong |= (self.table.data[moments.MEAN_Q, rows] > 0.0)[group]  # from no error at all nothing can be measured
         enough = counts & wrong & (n >= self.learning.pairs) & (t >= (begin + self.learning.time_us)[group])
         last = _first(enough, entries.starts, entries.who.size)
-        position = np.arange(entries.who.size)
-        kept = np.flatnonzero(counts & (position <= last[group]))
-        if kept.size:
-            self._count(rows, group[kept], entries.who[kept], entries)
+        self._count(rows, group, entries, counts & (np.arange(entries.who.size) <= last[group]))
         done = np.flatnonzero(last < entries.who.size)
-        after = np.zeros(rows.size, np.intp)
         finished: dict[int, Baseline] = {}
         for g, baseline in zip(done.tolist(), self._completed(rows[done]), strict=True):
             if baseline is not None:
@@ -169,15 +169,21 @@ class Learner:
         if new.size:
             self.table.data[_BIRTH, rows[new]] = entries.times[entries.who[entries.starts[new]]]
 
-    def _count(self, rows: Index, group: Index, who: Index, entries: Entries) -> None:
-        """Put pairs `who` of groups `group`, both (n,), into the moments and blocks of `rows`."""
-        firsts = _run_starts(group)
-        held = rows[group[firsts]]
-        renumbered = np.repeat(np.arange(firsts.size), np.diff(firsts, append=group.size))
+    def _count(self, rows: Index, group: Index, entries: Entries, counts: npt.NDArray[np.bool_]) -> None:
+        """Put the pairs that count (n,), of groups `group` (n,), into the moments and blocks of `rows`."""
+        who, firsts = entries.who, entries.starts
+        if not counts.all():
+            kept = counts.nonzero()[0]
+            if not kept.size:
+                return
+            group, who = group[kept], who[kept]
+            firsts = _run_starts(group)
+            rows = rows[group[firsts]]
+            group = np.repeat(np.arange(firsts.size), np.diff(firsts, append=group.size))
         q = entries.errors.q[who]
-        self._count_hours(held, renumbered, who, entries)
-        self._count_neighbours(held, firsts, q)
-        self._count_blocks(held, renumbered, firsts, q)
+        self._count_hours(rows, group, who, entries)
+        self._count_neighbours(rows, firsts, q)
+        self._count_blocks(rows, group, firsts, q)
 
     def _count_hours(self, rows: Index, group: Index, who: Index, entries: Entries) -> None:
         """Hours only go on: a late pair counts in the hour in which it comes."""
@@ -193,13 +199,16 @@ class Learner:
         owner, hour = group[runs], hours[runs]
         rank = np.arange(runs.size) - np.searchsorted(owner, owner)
         for turn in range(int(rank.max()) + 1):
-            now = np.flatnonzero(rank == turn)
+            now = (rank == turn).nonzero()[0]
             some, part = rows[owner[now]], parts[:, now]
-            table[_WHOLE, some] = moments.merge(table[_WHOLE, some], part)
-            fresh = np.flatnonzero(table[_HOUR_NUMBER, some] != hour[now])
-            self._close_hour(some[fresh])
+            fresh = (table[_HOUR_NUMBER, some] != hour[now]).nonzero()[0]
+            if fresh.size:
+                self._close_hour(some[fresh])
             table[_HOUR_NUMBER, some] = hour[now]
-            table[_HOUR, some] = moments.merge(table[_HOUR, some], part)
+            both = moments.merge(
+                np.concatenate((table[_WHOLE, some], table[_HOUR, some]), axis=1), np.concatenate((part, part), axis=1)
+            )
+            table[_WHOLE, some], table[_HOUR, some] = both[:, : some.size], both[:, some.size :]
 
     def _close_hour(self, rows: Index) -> None:
         table = self.table.data

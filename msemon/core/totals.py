@@ -95,15 +95,13 @@ class Ledger:
 
     def count(self, places: Ints, sums: Floats, wall_us: int) -> None:
         """Add sums (6, k): pairs, Σw, Σw·q, Σw·|e|, over- and underprediction. Places may repeat."""
-        distinct, column = np.unique(places, return_inverse=True)
-        merged = sums
-        if len(distinct) < len(places):
+        distinct, merged = places, sums
+        ordered = np.sort(places)
+        if (ordered[1:] == ordered[:-1]).any():
+            distinct, column = np.unique(places, return_inverse=True)
             merged = np.zeros((len(sums), len(distinct)))
             for row, values in zip(merged, sums, strict=True):
                 np.add.at(row, column, values)
-        else:
-            merged = np.empty_like(sums)
-            merged[:, column] = sums
         self._counters.add(distinct, merged)
         self._size_up()
         self._touched[distinct] = wall_us
@@ -115,8 +113,8 @@ class Ledger:
         self._size_up()
         seconds = delays_us / 1e6
         np.add.at(self._delays, (places, np.searchsorted(DELAY_BOUNDS_S, seconds)), 1)
-        distinct, column = np.unique(places, return_inverse=True)
-        self._delay_sum.add(distinct, np.bincount(column, seconds, len(distinct)).astype(np.float64)[None, :])
+        distinct = np.bincount(places).nonzero()[0]
+        self._delay_sum.add(distinct, np.bincount(places, seconds)[None, distinct])
 
     def folded(self, places: Ints) -> None:
         """Count one folded pair a position."""

@@ -163,19 +163,19 @@ class Watch:
         if not learning.any():
             return np.repeat(source != Source.NONE, lengths)
         of_entry = np.repeat(groups.sids, lengths)
-        chosen = np.flatnonzero(np.repeat(learning, lengths))
+        chosen = np.repeat(learning, lengths).nonzero()[0]
+        chosen = _by_series(chosen, of_entry, groups.who)
         sids = of_entry[chosen]
-        order, starts = grouped(sids, groups.who[chosen])
-        starts = np.flatnonzero(np.diff(sids[order], prepend=-1))
-        entries = Entries(sids[order[starts]], starts, groups.who[chosen[order]], times, errors)
+        starts = np.concatenate(([0], (sids[1:] != sids[:-1]).nonzero()[0] + 1))
+        entries = Entries(sids[starts], starts, groups.who[chosen], times, errors)
         after, finished = self.learner.learn(entries)
         self.dirty = True
         bet: Mask = self._table[_SOURCE, of_entry] != Source.NONE
-        for g in np.flatnonzero(np.isin(entries.sids, list(finished))).tolist():
+        for g in np.isin(entries.sids, list(finished)).nonzero()[0].tolist() if finished else ():
             sid = int(entries.sids[g])
             if self._learnt(sid, finished[sid], series):
                 end = int(entries.starts[g] + entries.lengths[g])
-                mine = chosen[order[entries.starts[g] : end]]
+                mine = chosen[entries.starts[g] : end]
                 bet[mine] = False
                 bet[mine[mine.size - int(after[g]) :]] = True
         return bet
@@ -340,3 +340,12 @@ class Watch:
             wider = np.zeros((ROWS, max(size, self._table.shape[1] * 3 // 2, 16)))
             wider[:, : self._table.shape[1]] = self._table
             self._table = wider
+
+
+def _by_series(chosen: Index, sids: Ints, who: Index) -> Index:
+    """Positions sorted by series and, within one, by place in the log; they come so where a batch lies in one cell."""
+    series, place = sids[chosen], who[chosen]
+    step = series[1:] - series[:-1]
+    if ((step > 0) | ((step == 0) & (place[1:] > place[:-1]))).all():
+        return chosen
+    return chosen[grouped(series, place)[0]]

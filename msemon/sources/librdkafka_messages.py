@@ -41,7 +41,7 @@ def sort(messages: list[Message]) -> Sorted:
     errors = list(map(_errors, messages))
     ends: dict[TopicPartition, int] = {}
     complaints: dict[TopicPartition | None, Complaint] = {}
-    if [True for error in errors if error is not None]:  # they can't be compared
+    if any(errors):
         sound = []
         for message, error in zip(messages, errors, strict=True):
             where = None if message.topic() is None else TopicPartition(message.topic(), message.partition())
@@ -79,6 +79,6 @@ def batch(where: TopicPartition, rows: list[Message], next_offset: int) -> Batch
         timestamps_ms=list(map(itemgetter(1), map(Message.timestamp, rows))),
         values=values,
         next_offset=next_offset,
-        size=sum(len(value) for value in values if value is not None),
+        size=sum(map(len, filter(None, values))),
         origin=lambda i: (rows[i].key(), rows[i].headers() or ()),
     )
