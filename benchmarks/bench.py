@@ -1,4 +1,4 @@
-"""All benchmarks, one after the other, and the page of their results: `make bench`, about twenty minutes.
+"""All benchmarks, one after the other, and the page of their results: `make bench`, about 40 minutes.
 
     python benchmarks/bench.py [--output FILE] [--only WORD] [--short]
 
@@ -25,7 +25,7 @@ from benchmarks.page import Told, page
 
 HERE = ROOT / "benchmarks"
 LIMIT_S = 240.0  # a script
-LONGER_S = {"end_to_end.py": 1_500.0}
+LONGER_S = {"end_to_end.py": 2_400.0}  # its own 27 minutes, and a last run
 ARGUMENTS = {"stage_state.py": ["--tasks", "4"]}
 PACKAGES = ["numpy", "msgspec", "kafka-python", "crc32c", "confluent-kafka", "prometheus-client", "river", "orjson"]
 SAID = 4_000  # characters of a failure

@@ -12,7 +12,7 @@ partitions = consumer.list_topics(topic, 10).topics[topic].partitions
 consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
 clock, seen = Clock(), 0
 while seen < events:
-    messages = consumer.consume(10_000, 0.5)
+    messages = consumer.consume(30_000, 0.5)
     if messages:
         clock.start()
     seen += len(messages)

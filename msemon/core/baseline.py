@@ -319,7 +319,7 @@ def _run_starts(*keys: Ints) -> Index:
     changes = np.zeros(keys[0].size - 1, np.bool_)
     for key in keys:
         changes |= key[1:] != key[:-1]
-    return np.concatenate(([0], np.flatnonzero(changes) + 1))
+    return np.concatenate(([0], changes.nonzero()[0] + 1))
 
 
 def _running(values: Ints, starts: Index, group: Index) -> Ints:

@@ -37,7 +37,7 @@ class Coverage:
         """Count n predictions made at times_us (n,) in series sids (n,), −1 for none; oldest (n, R) as in Windows."""
         for r, ring in enumerate(self.rings):
             panes = times_us // self._pane_us[r]
-            taken = np.flatnonzero((panes >= oldest[:, r]) & (sids >= 0))
+            taken = ((panes >= oldest[:, r]) & (sids >= 0)).nonzero()[0]
             self._count(ring, kind, panes[taken], sids[taken].astype(np.int64))
 
     @staticmethod
@@ -88,6 +88,6 @@ def counted(panes: Mapping[int, Sheet], sids: Ints, oldest: Ints, newest: Ints) 
     out = np.zeros((len(Counted), sids.size), np.int64)
     for number, sheet in panes.items():
         rows = found(sheet.index, sids)
-        here = np.flatnonzero((rows > 0) & (oldest <= number) & (number <= newest))
+        here = ((rows > 0) & (oldest <= number) & (number <= newest)).nonzero()[0]
         out[:, here] += sheet.data[:, rows[here] - 1].astype(np.int64)
     return out

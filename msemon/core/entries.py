@@ -178,7 +178,7 @@ class Entries:
             block = self.blocks[self._swept]
             looked += block.used
             dead = gone(block.rows) & (self.state[block.rows] != DEAD)
-            waited += self.forget(np.flatnonzero(dead) + block.start)
+            waited += self.forget(dead.nonzero()[0] + block.start)
             self._tidy(self._swept)
         return waited
 
@@ -332,13 +332,13 @@ class Entries:
 
     def _tidy(self, place: int) -> None:
         block = self.blocks[place]
-        live = np.flatnonzero(self.state[block.rows] != DEAD) + block.start
+        live = (self.state[block.rows] != DEAD).nonzero()[0] + block.start
         if not live.size:
             del self.blocks[place]
             self._give_back(block)
         elif place + 1 < len(self.blocks) and 2 * live.size < BLOCK:
             young = self.blocks[place + 1]
-            more = np.flatnonzero(self.state[young.rows] != DEAD) + young.start
+            more = (self.state[young.rows] != DEAD).nonzero()[0] + young.start
             if live.size + more.size <= BLOCK:
                 self._merge(place, np.concatenate([live, more]))
 

@@ -45,14 +45,14 @@ def grouped(major: Ints, minor: npt.NDArray[Any]) -> tuple[Index, Index]:
         order = np.lexsort((minor, major))
         first, second = major[order], minor[order]
         changes = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
-    return order, np.concatenate(([0], np.flatnonzero(changes) + 1))
+    return order, np.concatenate(([0], changes.nonzero()[0] + 1))
 
 
 def runs(values: Ints) -> list[tuple[int, int]]:
     """[begin, end) of each run of equal values."""
     if not values.size:
         return []
-    cuts: list[int] = (np.flatnonzero(values[1:] != values[:-1]) + 1).tolist()
+    cuts: list[int] = ((values[1:] != values[:-1]).nonzero()[0] + 1).tolist()
     return list(pairwise([0, *cuts, values.size]))
 
 
@@ -126,14 +126,14 @@ class Block:
         if longest > self.index.size:
             self.index = _widened(self.index, dense_length(longest, self.index.size))
         rows = self.index[sids]
-        new = np.flatnonzero(rows == 0)
-        if new.size:
+        if not rows.all():
+            new = (rows == 0).nonzero()[0]
             rows[new] = np.arange(self.used + 1, self.used + new.size + 1)
             self.index[sids[new]] = rows[new]
             self.used += new.size
             if self.used > self.data.shape[1]:
                 self.data = _widened(self.data, dense_length(self.used, self.data.shape[1]))
-        out: Index = rows.astype(np.intp) - 1
+        out: Index = np.subtract(rows, 1, dtype=np.intp)
         self._stamp(out)
         return out
 

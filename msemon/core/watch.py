@@ -140,7 +140,7 @@ class Watch:
     def _put(self, groups: Groups, won: Floats) -> None:
         some = won.any(axis=0)
         for r, ring in enumerate(self.rings):
-            columns = np.flatnonzero(some & groups.taken[:, r])
+            columns = (some & groups.taken[:, r]).nonzero()[0]
             panes, sids = groups.panes[columns, r], groups.sids[columns]
             order, starts = grouped(panes, sids)
             if not starts.size:

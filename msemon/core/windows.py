@@ -171,7 +171,7 @@ def _by_pane(groups: Floats, panes: Ints, sids: Ints, taken: Mask) -> tuple[Floa
     """The groups that one ring takes, one a (pane, series) and sorted so: their columns, panes and sids."""
     if taken.all() and (sids[1:] > sids[:-1]).all() and panes[0] == panes[-1] and (panes == panes[0]).all():
         return groups, panes, sids  # a single cell, as almost always
-    columns = np.flatnonzero(taken)
+    columns = taken.nonzero()[0]
     order, starts = grouped(panes[columns], sids[columns])
     columns = columns[order]
     firsts = columns[starts]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import compress, count, pairwise
-from operator import itemgetter, ne
+from operator import itemgetter, ne, or_
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, Message
@@ -63,10 +63,10 @@ def _runs(messages: Sequence[Message]) -> Iterator[tuple[TopicPartition, Sequenc
     """Neighbours of one partition: what one fetch brought lies together, so there are few of them."""
     if not messages:
         return
-    places = list(zip(map(_topics, messages), map(_partitions, messages), strict=True))
-    edges = [0, *compress(count(1), map(ne, places[1:], places)), len(places)]
-    for begin, end in pairwise(edges):
-        yield TopicPartition(*places[begin]), messages[begin:end]
+    topics, partitions = list(map(_topics, messages)), list(map(_partitions, messages))
+    changes = map(or_, map(ne, topics[1:], topics), map(ne, partitions[1:], partitions))
+    for begin, end in pairwise([0, *compress(count(1), changes), len(messages)]):
+        yield TopicPartition(topics[begin], partitions[begin]), messages[begin:end]
 
 
 def batch(where: TopicPartition, rows: list[Message], next_offset: int) -> Batch:
