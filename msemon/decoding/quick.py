@@ -7,7 +7,7 @@ for the first time) is left to be judged one by one. A loop over events with the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from itertools import chain, compress
 from typing import Any, Final
 
 import numpy as np
@@ -44,7 +44,7 @@ def take_plain(records: Sequence[Column], keys: Keys, claimed: Ints, horizon: In
 
     only_label = joinable & labelled & unpredicted
     if only_label.any():
-        targets, known = _targets(model, version, keys)
+        targets, known = _targets(model, version, only_label, keys)
         only_label &= known
         taken |= only_label
         columns.labels.take(only_label, times, ids, targets, labels, weights)
@@ -126,9 +126,10 @@ def _id(ident: str | int | None) -> bytes | None:
     return ident.encode() if ident else None
 
 
-def _targets(model: Column, version: Column, keys: Keys) -> tuple[Sequence[Target | None], Bools]:
-    """Whom labels answer, and where that is known."""
-    if _nothing(model) and _nothing(version):
+def _targets(model: Column, version: Column, labels: Bools, keys: Keys) -> tuple[Sequence[Target | None], Bools]:
+    """Whom these labels answer, and where that is known."""
+    chosen = labels.tolist()
+    if all(_nothing(list(compress(column, chosen))) for column in (model, version)):  # mostly predictions do
         return [None] * len(model), np.ones(len(model), dtype=np.bool_)
     found = list(map(keys.targets.get, zip(model, version, strict=True)))
     return [None if target == ANYONE else target for target in found], _there(found)
@@ -137,7 +138,7 @@ def _targets(model: Column, version: Column, keys: Keys) -> tuple[Sequence[Targe
 def _keys_found(model: Column, version: Column, segments: Column, keys: Keys) -> list[Key | None]:
     """The clean key of each prediction where it is known."""
     found = list(map(keys.plain.get, zip(model, version, segments, strict=True)))
-    if None in found:
+    if found.count(None) > model.count(None):  # without a model there is none
         rest = [i for i, key in enumerate(found) if key is None and model[i] is not None]
         if rest:
             raw = _raw_keys(*(tuple(column[i] for i in rest) for column in (model, version, segments)))
@@ -156,11 +157,11 @@ def _raw_keys(model: Column, version: Column, segments: Column) -> Iterable[RawK
     return zip(model, version, values, strict=True)
 
 
-def _nothing(column: Column) -> bool:
+def _nothing(column: Sequence[Any]) -> bool:
     return column[0] is None and column.count(None) == len(column)
 
 
 def _there(column: Sequence[Any]) -> Bools:
     if None not in column:
         return np.ones(len(column), dtype=np.bool_)
-    return np.fromiter((value is not None for value in column), dtype=np.bool_, count=len(column))
+    return np.array([value is not None for value in column])
