@@ -114,7 +114,7 @@ class Ledger:
         seconds = delays_us / 1e6
         np.add.at(self._delays, (places, np.searchsorted(DELAY_BOUNDS_S, seconds)), 1)
         distinct = np.bincount(places).nonzero()[0]
-        self._delay_sum.add(distinct, np.bincount(places, seconds)[None, distinct])
+        self._delay_sum.add(distinct, np.bincount(places, seconds)[None, distinct].astype(np.float64))
 
     def folded(self, places: Ints) -> None:
         """Count one folded pair a position."""

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -105,3 +106,20 @@ def test_numbers_have_three_digits():
 def test_every_promise_with_a_ratio_end_to_end_is_measured_there():
     ratios = {f"{one} / {other}" for one, other in end_to_end.RATIOS}
     assert {each.figure for each in page.PROMISES if each.figure.startswith("msemon")} == ratios
+
+
+def test_what_fails_end_to_end_stops_nothing_else_and_nothing_begins_once_the_time_is_over(monkeypatch, capsys):
+    now = iter([0.0, 0.0, 1.0, 2.0, 3.0, 3.0, 3.0, 12.0, 12.0, 12.0])
+    monkeypatch.setattr(end_to_end, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    subjects = [end_to_end.Subject(name, "long") for name in ("one", "fails", "three")]
+
+    def measure(subject: end_to_end.Subject) -> float:
+        if subject.name == "fails":
+            raise RuntimeError("of\nno known kind")
+        return 5.0
+
+    results = end_to_end.Results()
+    end_to_end.run_rounds(subjects, 2, 10.0, measure, results)
+    assert results.missing == {"fails": "RuntimeError: of no known kind"}
+    assert (results.rates["one"], results.rates["three"]) == ({0: 5.0, 1: 5.0}, {0: 5.0})
+    assert "no time for three" in capsys.readouterr().out
