@@ -235,12 +235,13 @@ class Watch:
 
     def _use(self, sid: int, baseline: Baseline, source: Source) -> None:
         """Judge this series by this baseline from here on."""
+        if self._table[_SOURCE, sid] != Source.NONE:  # else it has no sums, and there are hundreds of panes to look in
+            self._clear(np.array([sid]))
         self._table[:_BORN, sid] = [
             source, baseline.mse, baseline.upper_mse, baseline.pairs, baseline.mean_weight, baseline.stake,
         ]  # fmt: skip
         if source in (Source.LEARNT, Source.GIVEN):
             self.learner.table.clear(np.array([sid]))
-        self._clear(np.array([sid]))
         self.version += 1
         self.dirty = True
 
