@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -28,6 +29,14 @@ _FLUSH_S = 5.0
 
 _CLIENT = {"client_id": "msemon-demo-fleet", "bootstrap_timeout_ms": 2_000, "request_timeout_ms": 5_000}
 """Short limits: asked to stop, it stops, whatever the broker does."""
+
+_PRODUCER = {
+    "linger_ms": 20,
+    "max_block_ms": 1_000,
+    "delivery_timeout_ms": 10_000,
+    # With it kafka-python 3.0 sends nothing more to a partition once a batch on its way has been given up.
+    "enable_idempotence": False,
+}
 
 
 class Fleet:
@@ -56,11 +65,8 @@ class Fleet:
             return False
         try:
             self._produce(producer, duration_s)
-            producer.flush(timeout=_FLUSH_S)
-        except KafkaError as error:
-            print(f"the last messages may not have arrived: {error}", flush=True)
         finally:
-            producer.close(timeout=_FLUSH_S)
+            _close(producer)
         return True
 
     def _connect(self) -> Any:
@@ -68,8 +74,7 @@ class Fleet:
         while not self._stopped.is_set():
             try:
                 create_topics(self._bootstrap, self._topics.values())
-                limits = {"linger_ms": 20, "max_block_ms": 1_000, "delivery_timeout_ms": 10_000}
-                return KafkaProducer(bootstrap_servers=self._bootstrap, **_CLIENT, **limits)
+                return KafkaProducer(bootstrap_servers=self._bootstrap, **_CLIENT, **_PRODUCER)
             except (KafkaError, OSError) as error:
                 print(f"waiting for {self._bootstrap}: {type(error).__name__}", flush=True)
                 self._stopped.wait(_RETRY_S)
@@ -112,6 +117,17 @@ class Fleet:
         self.failed += 1
         if self.failed & (self.failed - 1) == 0:  # the 1st, 2nd, 4th, 8th …: a dead broker shall not fill the log
             print(f"{self.failed} messages not sent: {type(error).__name__}", flush=True)
+
+
+def _close(producer: Any) -> None:
+    """Send what is left, for as long as that may take; what is not sent by then is given up."""
+    try:
+        producer.close(timeout=_FLUSH_S)
+    except KafkaError as error:
+        print(f"the last messages may not have arrived: {error}", flush=True)
+        producer._sender.force_close()  # noqa: SLF001 (its own `close` raises before it comes to this)
+        with contextlib.suppress(KafkaError):
+            producer.close(timeout=_FLUSH_S)
 
 
 def create_topics(bootstrap: str, topics: Iterable[str] = OWN_TOPICS) -> None:

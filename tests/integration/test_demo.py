@@ -23,7 +23,7 @@ from msemon.demo.broker import EmbeddedBroker
 from msemon.demo.fleet import LABELS_TOPIC, PREDICTIONS_TOPIC
 from msemon.demo.models import MODELS
 from msemon.demo.producer import PARTITIONS, Fleet, create_topics
-from support.brokers import why_no_tansu
+from support.brokers import Broker, apache_kafka, running, why_no_kafka, why_no_tansu
 from support.report import not_run
 from support.waiting import wait_until
 
@@ -220,6 +220,43 @@ def test_the_fleet_waits_for_its_broker_until_it_is_asked_to_stop() -> None:
     finally:
         fleet.kill()
         fleet.communicate()
+
+
+def test_the_fleet_goes_on_when_its_broker_has_been_away(tmp_path: Path) -> None:
+    """Killed, for as long as it takes until a message is given up, and started again. SIGTERM ends the fleet with 0,
+    even while the broker is away once more."""
+    if reason := why_no_kafka():
+        not_run(reason)
+    log = tmp_path / "fleet.log"
+    with running(apache_kafka(tmp_path)) as broker, log.open("wb") as output:
+        command = [sys.executable, "-u", "-m", "msemon.demo", "--bootstrap", broker.bootstrap]
+        fleet = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT)
+        try:
+            wait_until(lambda: kept(broker) > 100, END_S, "messages", every_s=0.2)
+            broker.kill()
+            wait_until(lambda: b"not sent" in log.read_bytes(), END_S, "the fleet to miss its broker", every_s=0.2)
+            broker.start()
+            before = kept(broker)
+            wait_until(lambda: kept(broker) > before + 500, 60.0, "more messages", every_s=0.2)
+            broker.kill()
+            fleet.send_signal(signal.SIGTERM)
+            assert fleet.wait(END_S) == 0, log.read_text()
+        finally:
+            fleet.kill()
+            fleet.wait()
+    assert "Traceback" not in log.read_text()
+    assert "messages sent" in log.read_text()
+
+
+def kept(broker: Broker) -> int:
+    """How many messages of the fleet the broker has."""
+    consumer = KafkaConsumer(bootstrap_servers=broker.bootstrap, group_id=None)
+    try:
+        topics = [topic for topic in (PREDICTIONS_TOPIC, LABELS_TOPIC) if consumer.partitions_for_topic(topic)]
+        places = [TopicPartition(topic, p) for topic in topics for p in range(PARTITIONS)]
+        return sum(consumer.end_offsets(places).values())
+    finally:
+        consumer.close()
 
 
 def test_the_broker_ends_with_its_block_and_leaves_no_log() -> None:

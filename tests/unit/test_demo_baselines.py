@@ -13,7 +13,7 @@ from msemon.core.view import SeriesKey
 from msemon.core.watch import ANY
 from msemon.demo.baselines import FILE, entries
 from msemon.demo.drift import Drift
-from msemon.demo.fleet import messages
+from msemon.demo.fleet import Message, messages
 from msemon.demo.models import MODELS, Model
 from msemon.demo.session import SEGMENTS
 
@@ -35,12 +35,16 @@ def test_every_series_of_the_demo_has_an_entry() -> None:
     assert SeriesKey("embedding", ANY, "country", "__none__") in GIVEN
 
 
+@pytest.fixture(scope="module")
+def calm() -> list[Message]:
+    """What the fleet sends while nothing drifts."""
+    return list(islice(messages(3, 10**15, 1.0, Drift(ratio=1.0)), 60_000))
+
+
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
-def test_what_the_fleet_sends_is_near_the_bound_and_not_above_it(model: Model) -> None:
+def test_what_the_fleet_sends_is_near_the_bound_and_not_above_it(calm: list[Message], model: Model) -> None:
     """Not by more than a third of what drift tolerates, or evidence would grow although nothing drifts."""
-    calm = Drift(ratio=1.0)
-    sent = [m for m in islice(messages(3, 10**15, 1.0, calm), 60_000) if m.key.startswith(model.name.encode())]
-    events = [msgspec.json.decode(m.value) for m in sent]
+    events = [msgspec.json.decode(each.value) for each in calm if each.key.startswith(model.name.encode())]
     truth = {event["id"]: event["label"] for event in reversed(events) if "label" in event}  # the first stands
     squares = [
         np.mean(np.subtract(event["prediction"], truth[event["id"]]) ** 2)

@@ -31,7 +31,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "msemon").rglob("*.py")}
-    assert modules | {"msemon/py.typed"} <= set(names)
+    assert modules | {"msemon/py.typed", "msemon/demo/baselines.json"} <= set(names)
     assert {name.split("/")[0] for name in names} == {"msemon", f"msemon-{project()['version']}.dist-info"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
