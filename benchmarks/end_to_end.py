@@ -69,7 +69,7 @@ WAITING = Subject("msemon, librdkafka, 5 million waiting", "5 million waiting", 
 SUBJECTS = [
     REPLICAS,
     KAFKA_PYTHON,
-    Subject("drain, kafka-python", "long"),
+    Subject("drain, kafka-python", "medium"),
     Subject("river", "river's"),
     SERIES,
     LIBRDKAFKA,

@@ -23,6 +23,7 @@ ENVIRONMENTS = {
     "bytewax": ("bytewax[kafka]==0.21.1", "orjson==3.13.0"),
     "faust": ("faust-streaming==0.15.3", "orjson==3.13.0"),
     "pathway": ("pathway==0.33.0",),
+    "plots": ("matplotlib==3.10.8",),
     "quix": ("quixstreams==3.28.1", "orjson==3.13.0"),
 }
 
@@ -72,7 +73,7 @@ def python_of(environment: str | None) -> Path:
 
 def versions() -> list[str]:
     """What is installed for the peers alone, as asked for."""
-    return sorted({each for wanted in ENVIRONMENTS.values() for each in wanted})
+    return sorted({each for peer in PEERS.values() if peer.environment for each in ENVIRONMENTS[peer.environment]})
 
 
 def rate(peer: Peer, bootstrap: str, log: Log, limit_s: float) -> float:

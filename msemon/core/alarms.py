@@ -112,7 +112,7 @@ class Detectors:
         ring, first = self._start(fleet, column)
         place = of_place(fleet.shares, ring, column, first)
         whole = moments.fold(place.moments, np.array([0]))
-        limit = drift.boundary(fleet.upper[[column]], moments.mse(whole), self.shape.tolerated_ratio)
+        limit = drift.boundary(fleet.upper[[column]], whole, self.shape.tolerated_ratio)
         since_us = first * self.shape.windows[ring].pane_us
         first_look = float(drift.first_look(whole)[0])
         self.on[key] = Alarm(since_us, now_us, float(limit[0]), now_us, first_look, first_look)
@@ -136,14 +136,15 @@ class Detectors:
             return []
         alarms = [self.on[fleet.keys[column]] for column in columns]
         blocks = np.stack([self._block(fleet, c, a) for c, a in zip(columns, alarms, strict=True)], axis=1)
-        limit, due, first = np.array([(alarm.limit, alarm.due, alarm.first) for alarm in alarms]).T
-        verdicts = drift.judge(blocks, limit, due, first)
+        limit, due, first, begun = np.array([(each.limit, each.due, each.first, each.block_us) for each in alarms]).T
+        longest = self.shape.longest
+        leaves = begun < fleet.oldest[longest][columns] * self.shape.windows[longest].pane_us
+        verdicts = drift.judge(blocks, limit, np.where(leaves, drift.FIRST_LOOK, due), first)
         n_eff = np.nan_to_num(moments.effective_pairs(blocks))
-        longest, changes = self.shape.longest, []
+        changes = []
         for i, (column, alarm) in enumerate(zip(columns, alarms, strict=True)):
-            key, now_us = fleet.keys[column], int(fleet.now_us[column])
-            old = alarm.block_us < int(fleet.oldest[longest][column]) * self.shape.windows[longest].pane_us
-            alarm.due, begun_us = float(verdicts.due[i]), alarm.block_us
+            key, now_us, old = fleet.keys[column], int(fleet.now_us[column]), bool(leaves[i])
+            alarm.due, begun_us = alarm.first if old else float(verdicts.due[i]), alarm.block_us
             alarm.good = 0 if verdicts.bad[i] else alarm.good + int(verdicts.good[i])
             if verdicts.good[i] or verdicts.bad[i] or old:
                 alarm.block_us = now_us
@@ -196,7 +197,7 @@ def replayed(place: Place, shape: Shape, upper: float, threshold: float) -> tupl
                 continue
             start = first + drift.likeliest_start(place.sums[:, first : i + 1])[0]
             whole = moments.fold(place.moments[:, start : i + 1], np.array([0]))
-            limit = drift.boundary(np.array([upper]), moments.mse(whole), shape.tolerated_ratio)
+            limit = drift.boundary(np.array([upper]), whole, shape.tolerated_ratio)
             look = float(drift.first_look(whole)[0])
             alarm = Alarm(place.numbers[start] * pane_us, end_us, float(limit[0]), end_us, look, look)
             block = i + 1

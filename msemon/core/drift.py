@@ -118,30 +118,38 @@ def likeliest_start(sums: Sums) -> tuple[int, float]:
 # Recovery: from the alarm on, panes merge into a block until it can be told whether the error is back.
 
 FIRST_LOOK = 32.0
-"""n_eff at which a block is first judged, at least; then at each doubling."""
+"""n_eff at which a block is first judged, at least; then whenever it has grown by the factor GROWTH."""
+GROWTH = 2.0**0.25
 GOOD_BLOCKS = 2
 """So many in a row end the alarm."""
 
 
-def boundary(upper_mse: Floats, alarm_mse: Floats, tolerated_ratio: float) -> Floats:
+def boundary(upper_mse: Floats, since: Floats, tolerated_ratio: float) -> Floats:
     """The MSE that parts good blocks from bad ones: max(√(ρ·m₀·mₐ), ρ^1.5·m₀).
 
-    mₐ is the MSE from the likeliest start to the alarm, so that what counts as back is half way in the log.
+    mₐ is the MSE in drift by `since`, the moments (FIELDS, k) from the likeliest start to the alarm, so that what
+    counts as back is half way in the log. What alarms had bad luck too, most of all with one outlier; at its word the
+    boundary could lie above the drift. So mₐ is without the largest error, and half a standard error below that.
     """
-    with np.errstate(over="ignore"):
-        halfway = np.sqrt(tolerated_ratio * upper_mse) * np.sqrt(alarm_mse)
-    return np.asarray(np.maximum(halfway, tolerated_ratio**1.5 * upper_mse))
+    n, mean = since[moments.N], since[moments.MEAN_Q]
+    with np.errstate(all="ignore"):
+        others = (mean * n - since[moments.MAX_A] ** 2) / (n - 1.0)
+        unsure = np.nan_to_num(moments.standard_error(since) / mean)
+        halfway = np.sqrt(tolerated_ratio * upper_mse) * np.sqrt(np.maximum(others, 0.0) * np.exp(-0.5 * unsure))
+    return np.asarray(np.fmax(halfway, tolerated_ratio**1.5 * upper_mse))
 
 
 def first_look(since: Floats) -> Floats:
     """n_eff (k,) at which blocks are first judged, given the moments (FIELDS, k) from the likeliest start to the alarm.
 
     FIRST_LOOK for Gaussian errors, whose cv² = Var(q)/MSE² is 2, and in proportion more for heavier tails: a short
-    block without one of their outliers looks well, and its own bounds can't know better.
+    block without one of their outliers looks well, and its own bounds can't know better. At least an eighth of the
+    pairs up to the alarm: what is hard to tell from no drift is as hard to tell when it is over.
     """
     with np.errstate(all="ignore"):
         square = since[moments.M2_Q] / since[moments.W] / since[moments.MEAN_Q] ** 2
-    return np.asarray(FIRST_LOOK * np.maximum(np.nan_to_num(square / 2.0, nan=1.0, posinf=1.0), 1.0))
+    tails = np.maximum(np.nan_to_num(square / 2.0, nan=1.0, posinf=1.0), 1.0)
+    return np.asarray(np.fmax(FIRST_LOOK * tails, moments.effective_pairs(since) / 8.0))
 
 
 @dataclass(slots=True)
@@ -166,6 +174,6 @@ def judge(block: Floats, limit: Floats, due: Floats, first: Floats | float = FIR
     root = np.sqrt(limit)
     good, bad = seen & (upper < root), seen & (lower > root)
     with np.errstate(divide="ignore"):
-        doublings = np.floor(np.log2(np.maximum(n_eff, due) / first * (1.0 + 1e-9))) + 1.0
-    again = np.where(seen, first * 2.0**doublings, due)
+        steps = np.floor(np.log(np.maximum(n_eff, due) / first * (1.0 + 1e-9)) / np.log(GROWTH)) + 1.0
+    again = np.where(seen, first * GROWTH**steps, due)
     return Verdicts(good, bad, np.where(good | bad, first, again))

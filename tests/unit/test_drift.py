@@ -100,21 +100,44 @@ def test_the_likeliest_start_is_where_the_drift_began() -> None:
 
 def test_the_boundary_of_recovery() -> None:
     """Half way, in the log, between tolerated and alarmed; but clearly above what is tolerated."""
-    c = drift.boundary(np.array([1.0, 1.0]), np.array([4.4, 1.2]), 1.1)
-    assert c == pytest.approx([math.sqrt(1.1 * 4.4), 1.1**1.5])
+    far, near = [2.0, -2.2] * 5_000, [0.9, -1.0] * 5_000
+    since = np.concatenate([block_of(far), block_of(near)], axis=1)
+    c = drift.boundary(np.array([1.0, 1.0]), since, 1.1)
+    assert c == pytest.approx([math.sqrt(1.1 * 4.42), 1.1**1.5], rel=1e-3)
 
 
-def test_a_block_is_judged_at_doublings_only() -> None:
-    """Below its due n_eff nothing is said; undecided it is looked at again at the next doubling above its n_eff."""
+def test_one_outlier_does_not_raise_the_boundary() -> None:
+    """What alarmed by a single error was at another level than its mean says; and what is unsure counts for less."""
+    calm = [1.0, -2.0] * 50
+    without, with_one = (drift.boundary(np.ones(1), block_of(e), 1.1)[0] for e in (calm, [*calm, 30.0]))
+    assert without == pytest.approx(math.sqrt(1.1 * 2.5), rel=0.05)
+    assert with_one < without
+    assert drift.boundary(np.ones(1), block_of([30.0]), 1.1) == pytest.approx([1.1**1.5])
+
+
+def test_the_first_look_is_later_for_heavy_tails_and_for_what_was_hard_to_see() -> None:
+    """32 for Gaussian errors that alarm soon, in proportion to cv²; an eighth of the pairs up to the alarm."""
+    rng = np.random.default_rng(4)
+    gaussian, long = block_of(rng.normal(size=100).tolist()), block_of(rng.normal(size=4_000).tolist())
+    tailed = block_of([1.0] * 99 + [30.0])
+    cv2 = 0.99 * 0.01 * 899.0**2 / 9.99**2
+    assert drift.first_look(np.concatenate([gaussian, long, tailed], axis=1)) == pytest.approx(
+        [32.0, 500.0, 16.0 * cv2], rel=0.3
+    )
+
+
+def test_a_block_is_judged_now_and_then() -> None:
+    """Below its due n_eff nothing is said; undecided it is looked at again when it has grown by a fifth."""
     calm = block_of([1.0, -1.1] * 15)
     verdicts = drift.judge(calm, np.array([4.0]), np.array([drift.FIRST_LOOK]))
     assert (bool(verdicts.good[0]), bool(verdicts.bad[0]), float(verdicts.due[0])) == (False, False, 32.0)
     rng = np.random.default_rng(3)
     unclear = block_of(rng.normal(size=100).tolist())
     verdicts = drift.judge(unclear, moments.mse(unclear), np.array([32.0]))
-    assert (bool(verdicts.good[0]), bool(verdicts.bad[0]), float(verdicts.due[0])) == (False, False, 128.0)
+    assert (bool(verdicts.good[0]), bool(verdicts.bad[0])) == (False, False)
+    assert float(verdicts.due[0]) == pytest.approx(32.0 * 2.0**1.75)
     verdicts = drift.judge(block_of(rng.normal(size=64).tolist()), np.array([1.0]), np.array([32.0]))
-    assert float(verdicts.due[0]) == 128.0
+    assert float(verdicts.due[0]) == pytest.approx(64.0 * 2.0**0.25)
 
 
 def test_a_clear_block_is_good_or_bad() -> None:

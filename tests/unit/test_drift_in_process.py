@@ -282,6 +282,22 @@ def test_an_alarm_with_too_few_pairs_ends_with_the_window() -> None:
     assert [active for _, active in stream.alarms] == [True, False]
 
 
+def test_a_block_is_judged_at_the_latest_when_it_leaves_the_longest_window() -> None:
+    """After a drift of outliers a block would have to be longer than what comes in ten minutes now."""
+    stream = Stream()
+    stream.run(60)
+    errors = np.where(np.arange(400) % 50 == 25, 40.0, 1.0)
+    stream.process.apply(0, "t", pairs_of(errors, 60 + np.arange(400) / 20), 0, stream.wall_us)
+    stream.now_s += 20
+    stream.look()
+    assert [active for _, active in stream.alarms] == [True]
+    for _ in range(180):
+        stream.now_s += 9
+        stream.run(1, rate=1)
+    assert [active for _, active in stream.alarms] == [True, False]
+    assert 80 + 2 * 600 <= stream.alarms[1][0] < 80 + 3 * 600
+
+
 def test_late_pairs_count_where_they_belong() -> None:
     """Late errors are evidence of the time they are of, and the same evidence in whichever order they come."""
     results = []
