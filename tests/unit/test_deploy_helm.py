@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import tarfile
 from functools import cache
 from pathlib import Path
@@ -309,7 +310,7 @@ def test_the_network_policy_lets_scrapes_probes_names_and_brokers_through() -> N
     policy = only("NetworkPolicy", everything())["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert {port["port"] for rule in policy["ingress"] for port in rule["ports"]} == {"http", "health"}
-    assert {port["port"] for rule in policy["egress"] for port in rule["ports"]} == {53, 9094}
+    assert {port["port"] for rule in policy["egress"] for port in rule["ports"]} == {53, 9094, 8081}
 
 
 def test_the_selectors_select_the_pods() -> None:
@@ -318,3 +319,16 @@ def test_the_selectors_select_the_pods() -> None:
         assert only(kind, everything())["spec"]["selector"]["matchLabels"].items() <= labels
     assert only("NetworkPolicy", everything())["spec"]["podSelector"]["matchLabels"].items() <= labels
     assert only("Service", everything())["spec"]["selector"].items() <= labels
+
+
+def test_the_page_names_values_and_files_that_there_are() -> None:
+    page = (DEPLOY.parent / "docs" / "deploy" / "kubernetes.md").read_text(encoding="utf-8")
+    values = read_yaml(CHART / "values.yaml")
+    table = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert len(table) > 5
+    assert set(table) <= values.keys()
+    for shown in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL):
+        assert yaml.safe_load(shown).keys() <= values.keys()
+    for name in re.findall(r"deploy/[\w./-]+\w", page):
+        if not name.endswith(".md"):
+            assert (DEPLOY.parent / name).exists(), name
