@@ -163,7 +163,7 @@ def examine(findings: Findings, batches: list[Batch], settings: Settings) -> Non
         findings.kinds.update(decoded.kinds)
         for row, reason in decoded.rejections:
             findings.reasons[reason] += 1
-            findings.examples.setdefault(reason, (batch.partition, batch.offsets[row]))
+            findings.examples.setdefault(reason, (batch.partition, batch.offsets[decoded.record(row)]))
         findings.keys.update(decoded.predictions.keys, decoded.pairs.keys)
         findings.ids[Kind.PREDICTION] |= dict.fromkeys(decoded.predictions.ids, batch.partition)
         findings.ids[Kind.LABEL] |= dict.fromkeys(decoded.labels.ids, batch.partition)

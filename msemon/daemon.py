@@ -393,8 +393,9 @@ class Daemon:
 
     def _send_dead_letters(self, batch: Batch, decoded: Decoded, outcome: Outcome) -> None:
         if self._dead_letters is not None:
-            for row, reason in dict.fromkeys((*decoded.rejections, *outcome.rejections)):  # a letter once
-                self._dead_letters.send(batch, row, reason)
+            rejections = ((decoded.record(row), why) for row, why in (*decoded.rejections, *outcome.rejections))
+            for record, why in dict.fromkeys(rejections):  # a letter once
+                self._dead_letters.send(batch, record, why)
 
     def _refresh(self) -> None:
         now = time.monotonic()

@@ -40,7 +40,7 @@ class Reason(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a record turned out to be; every record read is exactly one of them."""
+    """What an event turned out to be; every record read is one, or as many as its message holds."""
 
     PREDICTION = "prediction"
     LABEL = "label"
@@ -120,4 +120,9 @@ class Decoded:
     labels: Labels
     pairs: Pairs
     rejections: list[tuple[int, Reason]] = field(default_factory=list)  # (row, why)
-    kinds: dict[Kind, int] = field(default_factory=dict)  # records by kind; sums to the batch's length
+    kinds: dict[Kind, int] = field(default_factory=dict)  # events by kind; a record without events is one too
+    records: Ints | None = None  # row → index into the batch, where a message held several events; None: they are one
+
+    def record(self, row: int) -> int:
+        """The record of the batch that a row came from."""
+        return row if self.records is None else int(self.records[row])

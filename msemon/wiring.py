@@ -47,4 +47,5 @@ def decoder_of(settings: Settings) -> JsonDecoder:
         message_bytes=limits.message_bytes,
         vector_length=limits.vector_length,
         json_depth=limits.json_depth,
+        message_events=limits.message_events,
     )

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec.structs import astuple
 
+from msemon.decoding.arrays import elements, is_array, spread
 from msemon.decoding.columns import Columns
 from msemon.decoding.fields import NAMES, Fields, Layout
 from msemon.decoding.judge import Judge
@@ -29,20 +30,24 @@ NOTHING: Final[tuple[Any, ...]] = (None,) * len(NAMES)
 
 
 class JsonDecoder:
-    r"""Decodes batches of JSON messages, one event each, for one set of settings. Keeps caches, no other state.
+    r"""Decodes batches of JSON messages for one set of settings: an event each, or an array of events. Keeps caches,
+    no other state.
 
     `segment_keys` are the members of `segments` to look at, in the order of the tail of `events.Key`. `fields` maps
     an event's names to dotted paths (`id = "request.id"`, a literal dot is `\.`); names not in it are where they are
     called. `max_future_us` is in microseconds; `label_length` (at least 9) in characters; `message_bytes`,
     `vector_length` and `json_depth` are the largest size, number of outputs and nesting of an event that is not
-    `oversized`. Raises ValueError where paths are wrong or in each other's way.
+    `oversized`, `message_events` the most events of an array. Raises ValueError where paths are wrong or
+    in each other's way.
 
     What the contract leaves open is decided so:
 
     - Where several reasons hold, the first of these is given: oversized, malformed, wrong_type, not_finite,
       missing_field, negative_weight, shape_mismatch, future. Size and nesting are judged before the message is
       parsed, so what is too large or too deep need not even be JSON; nesting counts in unknown fields too.
-    - malformed: not UTF-8, not JSON (an empty value too), or JSON that is no object.
+    - malformed: not UTF-8, not JSON (an empty value too), or JSON that is neither object nor array.
+    - The events of an array are judged each for itself, in their order; an array in an array is malformed, an empty one
+      missing_field. What concerns the array as a whole (size, nesting, too many events, no JSON) is one rejection.
     - Of members that stand twice the last counts. `NaN` and `Infinity`, which JSON does not have, are numbers that are
       not finite, and so harmless in a field nobody looks at.
     - not_finite goes for every number looked at: integers as id, version or segment value too.
@@ -62,6 +67,7 @@ class JsonDecoder:
         message_bytes: int,
         vector_length: int,
         json_depth: int,
+        message_events: int = 10_000,
     ) -> None:
         if json_depth < 1:
             raise ValueError("json_depth must be at least 1: an event is an object")
@@ -71,6 +77,7 @@ class JsonDecoder:
         self._max_future_us = max_future_us
         self._message_bytes = message_bytes
         self._json_depth = json_depth
+        self._message_events = message_events
         quick = self._layout.quick
         self._keys = Keys(len(self._layout.segment_keys), label_length, None if quick is None else quick.segments)
         self._scratch = np.empty((2, 0), dtype=np.uint8)
@@ -81,15 +88,28 @@ class JsonDecoder:
 
         `wall_us` is the wall clock: it judges `future` together with the records' own timestamps, and no record is
         taken to be later than it (`times.record_times`).
-        Every record is counted in exactly one kind; every rejected one has one entry in `rejections`.
+        Every event is counted in exactly one kind; every rejected one has one entry in `rejections`. Rows are the
+        batch's own, but for batches with arrays in them: see `Decoded.records`.
         """
+        return self._decode(batch, wall_us, None)
+
+    def _decode(self, batch: Batch, wall_us: int, refused: Mapping[int, Reason] | None) -> Decoded:
+        """Arrays are taken apart once: with `refused`, by row, that has been done."""
         claimed, horizon, kept = record_times(batch.timestamps_ms, wall_us, self._max_future_us)
         columns = Columns(self._keys)
         records = self._parsed(batch.values)
         rest: Sequence[int] = range(len(records))
         if self._layout.quick is not None and len(records) > 0:
             rest = np.flatnonzero(~take_plain(records, self._keys, claimed, horizon, columns)).tolist()
+        if refused is None and any(is_array(batch.values[row]) for row in rest):
+            apart = spread(batch, self._elements)
+            decoded = self._decode(apart.batch, wall_us, apart.refused)
+            decoded.records = apart.records
+            return decoded
         for row in rest:
+            if refused and row in refused:
+                columns.take(row, refused[row])
+                continue
             self._add(row, batch.values[row], records[row], int(claimed[row]), int(horizon[row]), columns)
         return columns.decoded(batch, kept)
 
@@ -152,11 +172,22 @@ class JsonDecoder:
         found = self._find(value) if fields is NOTHING else _judgeable(fields)
         columns.take(row, found if isinstance(found, Reason) else self._judge.judge(found, claimed, horizon))
 
+    def _elements(self, value: bytes) -> Sequence[bytes] | Reason:
+        """The events of an array, or why it can't be taken apart."""
+        if len(value) > self._message_bytes or self._too_deep(value):
+            return Reason.OVERSIZED
+        found = elements(value, _PARSER)
+        if found is None:
+            return Reason.MALFORMED
+        if len(found) > self._message_events:
+            return Reason.OVERSIZED
+        return found or Reason.MISSING_FIELD
+
     def _find(self, value: bytes) -> Fields | Reason:
-        document = self._parse(value)
+        document = self.parse(value)
         return document if isinstance(document, Reason) else self._layout.find(document)
 
-    def _parse(self, value: bytes) -> dict[str, Any] | Reason:
+    def parse(self, value: bytes) -> dict[str, Any] | Reason:
         """The object in a message, of plain Python values; numbers not finite or too long stay recognisable."""
         if len(value) > self._message_bytes or self._too_deep(value):
             return Reason.OVERSIZED

@@ -228,6 +228,8 @@ class LimitSettings(Section):
     """Most numbers in a prediction or label, at most 65,535."""
     json_depth: Count = 32
     """Deepest nesting of a message."""
+    message_events: Count = 10_000
+    """Most events in one message, where it is an array."""
 
 
 class BaselineSettings(Section):

@@ -72,7 +72,10 @@ def reason(message: Message, timestamp_ms: int = RECORD_MS, **changed: Any) -> R
 
 
 def assert_accounted(decoded: Decoded, records: int) -> None:
-    """Every record is exactly one kind, and each kind's rows are there."""
+    """Every record, or every event of one that holds several, is exactly one kind, and each kind's rows are there."""
+    if decoded.records is not None:
+        assert set(decoded.records.tolist()) == set(range(records))
+        records = len(decoded.records)
     assert sum(decoded.kinds.values()) == records
     rejected = [row for row, _ in decoded.rejections]
     predicted, labelled = decoded.predictions.rows.tolist(), decoded.labels.rows.tolist()

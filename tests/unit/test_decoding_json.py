@@ -322,11 +322,11 @@ def test_negative_weights(message: dict[str, Any]) -> None:
         b"", b" ", b"{", b"nul", b"{'id':1}", b'{"id":1,}', b'{"id":01}', b"{}{}", b'{"id":"a\nb","label":1}', b"\x00",
         b'{"id":"\xff","label":1}', b'{"x":"\xff","id":1,"label":1}', b'{"\xff":1,"id":1,"label":1}',
         b"\xef\xbb\xbf{}", '{"id":1,"label":1}'.encode("utf-16"), b'{"id":"\xed\xa0\x80","label":1}',
-        b"[]", b"5", b"null", b'"text"', b'[{"id":1,"label":1}]',
+        b"[", b"5", b"null", b'"text"', b'[[{"id":1,"label":1}]]',
     ],
 )  # fmt: skip
 def test_malformed(value: bytes) -> None:
-    """Not UTF-8, not JSON, or no object."""
+    """Not UTF-8, not JSON, or neither an object nor an array of them."""
     assert reason(value) is Reason.MALFORMED
 
 
