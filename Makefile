@@ -12,14 +12,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PROJECT := pyproject.toml constraints.txt
 # What waits for brokers goes first: at the end the quick ones fill up. A file's tests stay in one process.
-TESTS ?= $(wildcard $(addprefix tests/,faults integration property unit docs)) msemon
+TESTS ?= $(wildcard $(addprefix tests/,faults integration property unit docs fuzz)) msemon
 WORKERS ?= 3
 IMAGE := deploy/docker
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --constraint constraints.txt --custom-compile-command "make lock"
 SCRIPTS := $(wildcard benchmarks/*.py deploy/grafana/source/*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-deps check lock sbom bench soak clean
+.PHONY: help demo test test-deps check lock sbom bench soak fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -40,7 +40,7 @@ check: $(VENV)/.dev ## lint, types, layers, known weaknesses of the image's depe
 	@PYTHONPATH=tests $(BIN)/python -m support.audit </dev/null
 
 lock: $(VENV)/.dev ## renews the image's dependencies and their hashes from pyproject.toml and constraints.txt
-	@$(COMPILE) --extra librdkafka --output-file $(IMAGE)/requirements.txt pyproject.toml
+	@$(COMPILE) --extra librdkafka --extra avro --extra protobuf --output-file $(IMAGE)/requirements.txt pyproject.toml
 	@echo hatchling | $(COMPILE) --output-file $(IMAGE)/build-requirements.txt -
 
 sbom: $(VENV)/.dev ## the image's Python packages with their licenses, as CycloneDX: dist/msemon.cdx.json
@@ -56,6 +56,10 @@ bench: $(VENV)/.dev ## all benchmarks, about 40 minutes: writes benchmarks/RESUL
 soak: $(VENV)/.dev ## millions of events: one daemon's memory watched, then replicas that are killed all the time
 	@$(BIN)/python benchmarks/soak.py $(ARGS)
 	@$(BIN)/python benchmarks/chaos.py $(CHAOS)
+
+fuzz: $(VENV)/.dev ## strangers' bytes into every decoder, a minute each (ARGS="avro_schema 600"); needs atheris
+	@$(PIP) install --quiet atheris==3.0.0 </dev/null
+	@$(BIN)/python tests/fuzz/run.py $(ARGS)
 
 clean: ## removes what the other targets made
 	rm -rf $(VENV) .venv-bench build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
@@ -78,6 +82,6 @@ $(VENV)/.demo: $(PROJECT) | $(BIN)/python
 $(VENV)/.dev: $(PROJECT) | $(BIN)/python
 	@echo "Installing msemon with what demo, tests and checks need"
 	@touch $@.began
-	@$(PIP) install --quiet --constraint constraints.txt --editable '.[demo,librdkafka,dev]' </dev/null
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[demo,librdkafka,avro,protobuf,dev]' </dev/null
 	@cp -p $@.began $(VENV)/.demo
 	@mv $@.began $@

@@ -18,19 +18,24 @@ from kafka import KafkaConsumer
 from kafka import TopicPartition as KafkaPartition
 from kafka.errors import KafkaError
 
-from msemon.events import Batch, Key, Kind, Reason
+from msemon.events import Batch, Decoded, Key, Kind, Reason
 from msemon.export.server import Address, bound
 from msemon.settings import Settings
 from msemon.sources.kafka_config import consumer_config
 from msemon.sources.kafka_inside import Clients, positions, topic_partitions
 from msemon.sources.kafka_records import Unpacking, install
 from msemon.state import Unavailable, Unusable, look
-from msemon.wiring import decoder_of, shape_of
+from msemon.wiring import Decoder, decoder_of, shape_of
 
 SAMPLE = 1_000
 CONNECT_S = 10.0
 SAMPLE_S = 20.0
+SCHEMAS_S = 15.0
 _SHOWN = 20
+
+
+class SchemasMissing(Exception):
+    """The sample can't be decoded without them."""
 
 
 @dataclass(slots=True)
@@ -64,6 +69,9 @@ def run(settings: Settings, out: TextIO | None = None) -> int:
     try:
         with _connected(settings) as consumer:
             found, missing = _look(consumer, settings)
+    except SchemasMissing as problem:
+        out.write(f"{problem}\n")
+        return 1
     except (KafkaError, OSError) as problem:
         out.write(f"{settings.kafka.bootstrap_servers}: unreachable: {_one_line(problem)}\n")
         return 1
@@ -158,7 +166,7 @@ def examine(findings: Findings, batches: list[Batch], settings: Settings) -> Non
     """Decodes the sample as the daemon would and notes what it is."""
     decoder = decoder_of(settings)
     for batch in batches:
-        decoded = decoder.decode(batch, time.time_ns() // 1_000)
+        decoded = _decoded(decoder, batch)
         findings.records += len(batch.offsets)
         findings.kinds.update(decoded.kinds)
         for row, reason in decoded.rejections:
@@ -184,6 +192,16 @@ def addresses(settings: Settings) -> tuple[list[str], list[str]]:
             else:
                 barred.append(f"run could not listen at {name} {address}: {problem.strerror or problem}")
     return taken, barred
+
+
+def _decoded(decoder: Decoder, batch: Batch) -> Decoded:
+    """Waits a while for schemas. Raises SchemasMissing."""
+    deadline_s = time.monotonic() + SCHEMAS_S
+    while (decoded := decoder.decode(batch, time.time_ns() // 1_000)) is None:
+        if time.monotonic() > deadline_s:
+            raise SchemasMissing("the schema registry gives no schema of the sample: see the log")
+        time.sleep(0.05)
+    return decoded
 
 
 def report(found: list[Findings], missing: list[str], settings: Settings) -> tuple[list[str], list[str]]:

@@ -105,6 +105,7 @@ def _run(settings: Settings) -> int:
     from msemon import daemon  # here, so that --help and mistakes answer without loading numpy and the Kafka client
 
     _client_options(settings)
+    _format(settings)
     _baseline_file(settings)
     _state_path(settings)
     return daemon.run(settings)
@@ -120,6 +121,19 @@ def _client_options(settings: Settings) -> None:
         opening.look_at_options(settings)
     except ValueError as error:
         raise SettingsError([f"{error} (from {settings.origins.get('kafka.client_options')})"]) from None
+
+
+def _format(settings: Settings) -> None:
+    """Refuses an encoding whose library is not installed, and a descriptor set that can't be used."""
+    from msemon.wiring import decoder_of, encoding_missing
+
+    if missing := encoding_missing(settings):
+        raise SettingsError([f"{missing} (from {settings.origins.get('format.encoding')})"])
+    try:
+        decoder_of(settings)
+    except (ValueError, OSError) as error:
+        origin = settings.origins.get("format.descriptor_set")
+        raise SettingsError([f"format.descriptor_set: {error} (from {origin})"]) from None
 
 
 def _baseline_file(settings: Settings) -> None:
@@ -153,6 +167,7 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
     from msemon import check
 
     _client_options(settings)
+    _format(settings)
     _baseline_file(settings)
     _state_path(settings)
     if not logging.getLogger().isEnabledFor(logging.DEBUG):

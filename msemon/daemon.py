@@ -82,8 +82,10 @@ class Daemon:
         self._install_signals = install_signals
         self._source = make_source(settings)
         self._renewal = Renewal(lambda: make_source(settings))
-        self._decoder = decoder_of(settings)
         self._pipeline = Pipeline(settings.kafka.client, self._topics)
+        self._decoder = decoder_of(
+            settings, self._pipeline.schema_registry_errors.inc, self._pipeline.schemas_awaited.set
+        )
         self._accounts = Accounts(self._pipeline)
         self._in_step = InStep(self._topics, lambda batch: self._decoder.decode(batch, _wall_us()))
         self._lock = threading.Lock()  # around the process's state: held for one batch, or to take hold of a moment

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
 from msemon.core.shape import Shape, Window
-from msemon.decoding import JsonDecoder
+from msemon.decoding.cloudevents import CloudEvents
+from msemon.decoding.documents import DocumentDecoder, Parser
+from msemon.decoding.json import JsonDecoder, JsonParser
+from msemon.events import Batch, Decoded
 from msemon.settings import Settings
+
+# ruff: noqa: PLC0415 (what an encoding needs is an extra: it is loaded where it is asked for)
 
 _SECOND_US = 1_000_000
 
@@ -36,16 +46,69 @@ def shape_of(settings: Settings) -> Shape:
     )
 
 
-def decoder_of(settings: Settings) -> JsonDecoder:
-    """The decoder these settings ask for."""
-    limits = settings.limits
-    return JsonDecoder(
-        segment_keys=shape_of(settings).segment_keys,
-        fields=settings.format.fields,
-        max_future_us=round(settings.windows.max_future * _SECOND_US),
-        label_length=limits.label_length,
-        message_bytes=limits.message_bytes,
-        vector_length=limits.vector_length,
-        json_depth=limits.json_depth,
-        message_events=limits.message_events,
+class Decoder(Protocol):
+    """Bytes to events; one that has to wait for a schema gives None until it is there."""
+
+    def decode(self, batch: Batch, wall_us: int) -> Decoded | None: ...
+
+
+def encoding_missing(settings: Settings) -> str | None:
+    """What to say where the encoding that the settings name needs what is not installed."""
+    module, extra = {"avro": ("fastavro", "avro"), "protobuf": ("google.protobuf", "protobuf")}.get(
+        settings.format.encoding, (None, "")
     )
+    try:
+        missing = module is not None and find_spec(module) is None
+    except ModuleNotFoundError:  # of a parent
+        missing = True
+    if missing:
+        return f'format.encoding = "{settings.format.encoding}": needs {module}: pip install \'msemon[{extra}]\''
+    return None
+
+
+def decoder_of(
+    settings: Settings,
+    on_registry_error: Callable[[], None] = lambda: None,
+    on_schemas_awaited: Callable[[int], None] = lambda _: None,
+) -> Decoder:
+    """The decoder these settings ask for. Raises ValueError where the descriptor set and its messages can't be used."""
+    limits = settings.limits
+    common: dict[str, Any] = {
+        "segment_keys": shape_of(settings).segment_keys,
+        "fields": settings.format.fields,
+        "max_future_us": round(settings.windows.max_future * _SECOND_US),
+        "label_length": limits.label_length,
+        "vector_length": limits.vector_length,
+        "message_events": limits.message_events,
+    }
+    plain = JsonDecoder(**common, message_bytes=limits.message_bytes, json_depth=limits.json_depth)
+    bare = not settings.format.cloudevents
+    if settings.format.encoding == "json" and bare:
+        return plain
+    parser = _parser_of(settings, plain, on_registry_error, on_schemas_awaited)
+    return DocumentDecoder(parser if bare else CloudEvents(parser, plain.parse), **common)
+
+
+def _parser_of(
+    settings: Settings, plain: JsonDecoder, on_error: Callable[[], None], on_awaited: Callable[[int], None]
+) -> Parser:
+    if settings.format.encoding == "avro":
+        from msemon.decoding.avro import AvroParser
+        from msemon.schema_registry import SchemaRegistry, over_http
+
+        registry = SchemaRegistry(over_http(settings), on_error, on_awaited)
+        return AvroParser(registry, settings.limits.message_bytes)
+    if settings.format.encoding == "protobuf":
+        from msemon.decoding.protobuf import ProtobufParser
+
+        assert settings.format.descriptor_set is not None  # or the settings would have been refused
+        if unnamed := sorted(set(settings.kafka.topics) - set(settings.format.messages)):
+            raise ValueError(f"format.messages has no message for the topics {', '.join(unnamed)}")
+        return ProtobufParser(
+            Path(settings.format.descriptor_set).read_bytes(),
+            settings.format.messages,
+            fields=settings.format.fields,
+            segment_keys=shape_of(settings).segment_keys,
+            message_bytes=settings.limits.message_bytes,
+        )
+    return JsonParser(plain)

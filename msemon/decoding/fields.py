@@ -116,6 +116,7 @@ class Layout:
     def __init__(self, fields: Mapping[str, str], segment_keys: Sequence[str]) -> None:
         self.paths = parse_fields(fields)
         self.segment_keys = tuple(segment_keys)
+        self.message: Any = None  # the quick way's type
         self.quick = self._compile()
 
     def _compile(self) -> Quick | None:
@@ -125,6 +126,7 @@ class Layout:
             message, reads = _message({**_TYPES, "segments": segments | None}, self.paths)
         except (ValueError, TypeError):
             return None
+        self.message = message
         decode = msgspec.json.Decoder(message).decode
         flat = all("." not in read for read in reads)
         return Quick(decode, astuple if flat else attrgetter(*reads), segments)

@@ -14,6 +14,7 @@ from msgspec.structs import astuple
 
 from msemon.decoding.arrays import elements, is_array, spread
 from msemon.decoding.columns import Columns
+from msemon.decoding.documents import Item, Message
 from msemon.decoding.fields import NAMES, Fields, Layout
 from msemon.decoding.judge import Judge
 from msemon.decoding.quick import take_plain
@@ -189,6 +190,11 @@ class JsonDecoder:
 
     def parse(self, value: bytes) -> dict[str, Any] | Reason:
         """The object in a message, of plain Python values; numbers not finite or too long stay recognisable."""
+        document = self.parse_any(value)
+        return document if isinstance(document, dict | Reason) else Reason.MALFORMED
+
+    def parse_any(self, value: bytes) -> Any:
+        """Whatever JSON there is in a message, or the reason why there is none."""
         if len(value) > self._message_bytes or self._too_deep(value):
             return Reason.OVERSIZED
         text = _text(value)
@@ -198,7 +204,7 @@ class JsonDecoder:
             return Reason.OVERSIZED
         except ValueError:
             return Reason.MALFORMED
-        return document if isinstance(document, dict) else Reason.MALFORMED
+        return Reason.MALFORMED if text is None else document
 
     def _too_deep(self, value: bytes) -> bool:
         """Nested deeper than `json_depth`. Brackets in texts don't count; a first bound spares looking closer."""
@@ -217,6 +223,23 @@ class JsonDecoder:
         np.bitwise_or(np.frombuffer(value, dtype=np.uint8), 0x20, out=marks)  # `[` is `{` without one bit
         found: npt.NDArray[np.bool_] = np.equal(marks, ord("{"), out=opening.view(np.bool_))
         return found
+
+
+class JsonParser:
+    """JSON as a parser of documents, for what CloudEvents carry. Reads as the decoder does where it takes care."""
+
+    def __init__(self, decoder: JsonDecoder) -> None:
+        self._decoder = decoder
+
+    def parse(self, batch: Batch) -> list[Item] | None:
+        """See `documents.Parser`; it never waits."""
+        return [self._item(value) for value in batch.values]
+
+    def _item(self, value: bytes | None) -> Item:
+        if value is None:
+            return None
+        document = self._decoder.parse_any(value)
+        return document if isinstance(document, Reason) else Message(document)
 
 
 def _judgeable(fields: tuple[Any, ...]) -> Fields:

@@ -43,6 +43,15 @@ def from_number(ts: float) -> int:
     return scaled if isinstance(scaled, int) else round(scaled)
 
 
+def number_of(micros: int) -> int | float:
+    """A number that `from_number` reads as this time: nanoseconds, or seconds where those would be taken for less.
+
+    >>> [from_number(number_of(micros)) for micros in (5, 10**14 - 1, 10**14, 10**20)]
+    [5, 99999999999999, 100000000000000, 100000000000000000000]
+    """
+    return micros * 1_000 if micros >= _MILLISECONDS_BELOW else micros / 1_000_000
+
+
 def from_numbers(ts: Ints | Floats) -> Ints:
     """As `from_number` for each of an array: int64, or float64 from 0 to below 1e17."""
     whole = ts.dtype == np.int64

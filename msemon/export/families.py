@@ -249,6 +249,8 @@ OWN: tuple[Family, ...] = (
     _own("gauge", "last_prediction_timestamp_seconds", "Time of the newest prediction, in seconds since the epoch."),
     _own("gauge", "last_label_timestamp_seconds", "Time of the newest label, in seconds since the epoch."),
     _own("counter", "dead_letter_failures_total", "Rejected records that could not be sent to the dead-letter topic."),
+    _own("counter", "schema_registry_errors_total", "Requests to the schema registry that gave no answer to go by."),
+    _own("gauge", "schemas_awaited", "Schemas that records wait for, because the registry has not given them yet."),
     _own("gauge", "state_incomplete", "1 where the state of a partition could not be had whole.", "partition"),
     _own("counter", "offset_gap_records_total", "Records passed over: gone before their turn, or unreadable.",
          "topic", "partition"),

@@ -60,6 +60,8 @@ class Pipeline:
         self.events = self._counter("events_total")
         self.events_rejected = self._counter("events_rejected_total")
         self.dead_letter_failures = self._counter("dead_letter_failures_total")
+        self.schema_registry_errors = self._counter("schema_registry_errors_total")
+        self.schemas_awaited = self._gauge("schemas_awaited")
         for topic in topics:
             for kind in Kind:
                 self.events.labels(topic, kind)

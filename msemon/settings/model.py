@@ -9,8 +9,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -149,15 +151,69 @@ class KafkaSettings(Section):
         return options
 
 
+def _registry_url(url: str | None) -> str | None:
+    if url is not None:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 (raises ValueError where it is none)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("expected an address such as http://registry:8081")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("expected an address without a user: format.schema_registry_username is for that")
+    return url
+
+
 class FormatSettings(Section):
     """How bytes become events."""
 
-    encoding: Annotated[Literal["json", "avro", "protobuf"], later("avro", "protobuf")] = "json"
-    """How messages are encoded; avro and protobuf are not in this version."""
-    schema_registry_url: NotYet = None
-    """Not in this version."""
+    encoding: Literal["json", "avro", "protobuf"] = "json"
+    """How messages are encoded; avro needs the extra msemon[avro], protobuf msemon[protobuf]."""
+    cloudevents: bool = False
+    """Whether events are carried by CloudEvents, in structured or binary mode."""
+    schema_registry_url: Annotated[MaybeText, AfterValidator(_registry_url)] = None
+    """http or https address of a schema registry with Confluent's interface, which avro needs."""
+    schema_registry_username: MaybeText = None
+    """User that the registry is told, by basic authentication."""
+    schema_registry_password: Annotated[SecretStr | None, Unset] = None
+    """Password of that user; a secret, read anew at every request where it is a file of the secrets directory."""
+    schema_registry_cafile: File = None
+    """PEM file of the authorities that the registry's certificate is checked against."""
+    descriptor_set: File = None
+    """File of a Protobuf FileDescriptorSet with all it imports, which protobuf needs."""
+    messages: dict[str, Text] = {}
+    """Maps each topic to the full name of its Protobuf message: {"labels": "acme.Label"}."""
     fields: dict[str, FieldPath] = {}
     """Maps an event's names to paths in the message: {"id": "request.id"}."""
+
+    @field_validator("schema_registry_url")
+    @classmethod
+    def _needed(cls, url: str | None, info: ValidationInfo) -> str | None:
+        encoding = info.data.get("encoding", "avro")
+        if url is None and info.data.get("encoding") == "avro":
+            raise ValueError("expected an address such as http://registry:8081 where format.encoding is avro")
+        if url is not None and encoding != "avro":
+            raise ValueError(f"expected none where format.encoding is {encoding}")
+        return url
+
+    @field_validator("schema_registry_username", "schema_registry_password", "schema_registry_cafile")
+    @classmethod
+    def _of_a_registry(cls, value: Any, info: ValidationInfo) -> Any:
+        url = info.data.get("schema_registry_url", "")  # absent where it is a mistake itself
+        if value is not None and url is None:
+            raise ValueError("expected none where format.schema_registry_url is not set")
+        user = info.data.get("schema_registry_username", "")
+        if info.field_name == "schema_registry_password" and (value is None) != (user is None) and user != "":
+            raise ValueError("expected user and password together, or none of them")
+        if info.field_name == "schema_registry_cafile" and value is not None and not str(url).startswith("https:"):
+            raise ValueError("expected none where format.schema_registry_url is not https")
+        return value
+
+    @field_validator("descriptor_set", "messages")
+    @classmethod
+    def _of_protobuf(cls, value: Any, info: ValidationInfo) -> Any:
+        encoding = info.data.get("encoding")  # absent where it is a mistake itself
+        if encoding is not None and bool(value) != (encoding == "protobuf"):
+            raise ValueError(f"expected {'none' if value else 'a value'} where format.encoding is {encoding}")
+        return value
 
     @field_validator("fields")
     @classmethod

@@ -43,11 +43,13 @@ class InStep:
     def __init__(
         self,
         topics: Sequence[str],
-        decode: Callable[[Batch], Decoded],
+        decode: Callable[[Batch], Decoded | None],
         buffer_bytes: int = BUFFER_BYTES,
         silence_s: float = SILENCE_S,
     ) -> None:
-        """`buffer_bytes` bounds each topic's buffers together.
+        """`decode` gives None for what it can't decode yet: that partition waits, and it is asked again.
+
+        `buffer_bytes` bounds each topic's buffers together.
 
         It is exceeded by one poll's batches, and by as much for each of its partitions whose own buffer is empty.
         """
@@ -134,6 +136,8 @@ class InStep:
     def _turn(self, partition: int, now_s: float, lag: Mapping[TopicPartition, int], at_limit: bool) -> str | None:
         """The topic of the partition whose head is next, or None."""
         queues = self._queues[partition]
+        if not all(self._decoded(queue) for queue in queues.values()):
+            return None
         times = {topic: self._head_time(queue) for topic, queue in queues.items() if queue.batches}
         without = next((topic for topic, time in times.items() if time is None), None)
         if without is not None:
@@ -150,10 +154,15 @@ class InStep:
     def _size(self) -> int:
         return len(self._queues) * len(self._topics)
 
+    def _decoded(self, queue: _Queue) -> bool:
+        """Whether what comes first of a queue, if anything, is decoded by now."""
+        if queue.head is None and queue.batches:
+            queue.head = self._decode(queue.batches[0])
+        return queue.head is not None or not queue.batches
+
     def _head_time(self, queue: _Queue) -> int | None:
         """Smallest event time of the first batch; None where it has no events."""
-        if queue.head is None:
-            queue.head = self._decode(queue.batches[0])
+        assert queue.head is not None  # whoever asks has seen to that
         events = (queue.head.predictions, queue.head.labels, queue.head.pairs)
         return min((int(each.times.min()) for each in events if len(each.times)), default=None)
 
@@ -161,6 +170,7 @@ class InStep:
         queue = self._queues[partition][topic]
         queue.heard_s, queue.heard_poll = now_s, self._polls
         batch, head = queue.batches.popleft(), queue.head
+        assert head is not None  # or it would not have been its turn
         queue.head = None
         self._bytes[topic] -= batch.size
-        return batch, head if head is not None else self._decode(batch)
+        return batch, head

@@ -12,7 +12,7 @@ POISON: dict[str, list[bytes]] = {
         b"",
         b" ",
         b"{",
-        b"[]",
+        b"[[]]",
         b'"text"',
         b"17",
         b"null",
@@ -30,6 +30,7 @@ POISON: dict[str, list[bytes]] = {
     ],
     "missing_field": [
         b"{}",
+        b"[]",
         b'{"id": "1"}',
         b'{"label": 1}',
         b'{"id": null, "label": 1}',

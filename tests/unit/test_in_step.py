@@ -279,3 +279,15 @@ def test_a_client_that_obeys_the_pauses_always_gets_everything_through_whatever_
         paused.difference_update(step.to_resume())
         assert all(step.buffered_bytes(topic) <= 20 + 2 * 10 for topic in "pl")
     assert done == total
+
+
+def test_what_can_not_be_decoded_yet_holds_its_partition_and_no_other():
+    there = set()
+    step = InStep(["p", "l"], lambda each: by_value(each) if each.values[0] in there else None)
+    step.add([0, 1], 0.0)
+    for each in (times(5), times(3, topic="l"), times(7, partition=1)):
+        step.put(each, 0.0)
+    there |= {b"3", b"7"}
+    assert taken(step) == [b"7"], "3 would be next in partition 0, but 5 might be before it"
+    there.add(b"5")
+    assert taken(step) == [b"3", b"5"]

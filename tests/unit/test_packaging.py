@@ -86,7 +86,8 @@ def test_what_builds_the_wheel_here_is_what_builds_it_for_users() -> None:
 
 def wanted() -> dict[str, set[str]]:
     """What each of the image's lists is for."""
-    run = [*project()["dependencies"], *project()["optional-dependencies"]["librdkafka"]]
+    extras = project()["optional-dependencies"]
+    run = [*project()["dependencies"], *extras["librdkafka"], *extras["avro"], *extras["protobuf"]]
     build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
     return {"requirements.txt": set(needed(run)), "build-requirements.txt": set(needed(build))}
 

@@ -400,15 +400,34 @@ class TestMistakes:
         ("key", "text"),
         [
             ("kafka.sasl_mechanism", "OAUTHBEARER"),
-            ("format.encoding", "avro"),
-            ("format.encoding", "protobuf"),
-            ("format.schema_registry_url", "http://localhost:8081"),
             ("web.config_file", "web.yml"),
         ],
     )
     def test_not_in_this_version(self, key: str, text: str) -> None:
         """What the contract promises and this version does not do is refused, not ignored."""
         assert any("not in this version" in line and line.startswith(key) for line in mistakes({key: text}))
+
+    @pytest.mark.parametrize(
+        ("given", "line"),
+        [
+            ({"encoding": "avro"}, "schema_registry_url = null: expected an address"),
+            ({"schema_registry_url": "http://a"}, "schema_registry_url"),
+            ({"encoding": "avro", "schema_registry_url": "ftp://a"}, "expected an address such as"),
+            ({"encoding": "avro", "schema_registry_url": "http://a:x"}, "schema_registry_url"),
+            ({"encoding": "avro", "schema_registry_url": "http://u:p@a"}, "expected an address without a user"),
+            ({"schema_registry_username": "u"}, "expected none where format.schema_registry_url is not set"),
+            (
+                {"encoding": "avro", "schema_registry_url": "http://a", "schema_registry_username": "u"},
+                "expected user and password together",
+            ),
+            ({"encoding": "protobuf"}, "expected a value where format.encoding is protobuf"),
+            ({"messages": '{"labels": "a.B"}'}, "expected none where format.encoding is json"),
+        ],
+    )
+    def test_what_an_encoding_needs(self, given: dict[str, str], line: str) -> None:
+        """What it does not work without is asked for, what it has no use for is refused."""
+        found = mistakes({f"format.{name}": value for name, value in given.items()})
+        assert any(line in each and each.startswith("format.") for each in found), found
 
     def test_values_can_not_break_a_line(self) -> None:
         """Line ends and control characters in a value are escaped and long values are cut."""
