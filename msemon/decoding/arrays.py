@@ -48,8 +48,8 @@ def spread(batch: Batch, elements_of: Callable[[bytes], Sequence[bytes] | Reason
     at = np.array(records, dtype=np.int64)
     made = dataclasses.replace(
         batch,
-        offsets=np.asarray(batch.offsets, dtype=np.int64)[at],
-        timestamps_ms=np.asarray(batch.timestamps_ms, dtype=np.int64)[at],
+        offsets=[batch.offsets[row] for row in records],
+        timestamps_ms=[batch.timestamps_ms[row] for row in records],
         values=values,
         origin=lambda i: batch.origin(records[i]),
     )

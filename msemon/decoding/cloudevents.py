@@ -63,8 +63,8 @@ class CloudEvents:
         envelope = self._parse_json(value)
         if isinstance(envelope, Reason):
             return _Taken(None, envelope, {})
-        attributes = {PREFIX + name: _text(each) for name, each in envelope.items() if name not in _CONTENT}
-        attributes = {name: each for name, each in attributes.items() if each is not None}
+        texts = ((PREFIX + name, _text(each)) for name, each in envelope.items() if name not in _CONTENT)
+        attributes = {name: text for name, text in texts if text is not None}
         packed = envelope.get("data_base64")
         if packed is not None:
             try:

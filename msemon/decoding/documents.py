@@ -80,7 +80,7 @@ class DocumentDecoder:
         events = self._spread(parsed)
         at = np.array(events.records, dtype=np.int64)
         whole = not any(isinstance(item, Message) and isinstance(item.document, list) for item in parsed)
-        own = np.asarray(batch.timestamps_ms, dtype=np.int64)[at]
+        own = [batch.timestamps_ms[record] for record in events.records]
         claimed, horizon, kept = record_times(own, wall_us, self._max_future_us)
         columns = Columns(self._keys)
         values = [self._plain(item) for item in events.items]
@@ -138,7 +138,7 @@ def _at(batch: Batch, records: Any) -> Batch:
     return Batch(
         topic=batch.topic,
         partition=batch.partition,
-        offsets=np.asarray(batch.offsets, dtype=np.int64)[records],
+        offsets=[batch.offsets[record] for record in records],
         timestamps_ms=[],
         values=[],
         next_offset=batch.next_offset,

@@ -150,7 +150,7 @@ def protobuf(message: str = "test.Event", **changed: Any) -> DocumentDecoder:
 
 
 def in_protobuf(event: dict[str, Any], message: str = "test.Event") -> bytes:
-    made = protobuf_parser(message)._types["events"]._class()
+    made: Any = protobuf_parser(message)._types["events"]._class()
     for name, value in event.items():
         if name == "segments":
             made.segments.update(value or {})

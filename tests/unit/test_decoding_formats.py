@@ -118,7 +118,7 @@ def test_cloudevents_carry_avro_and_protobuf() -> None:
 def test_attributes_are_fields_as_text_and_time_is_the_last_resort() -> None:
     fields = {"id": "ce_subject", "version": "ce_major"}
     event = {"model": "m", "prediction": 1.0}
-    time = {"time": "2024-11-22T07:00:00Z"}
+    time: dict[str, Any] = {"time": "2024-11-22T07:00:00Z"}
     messages = [
         structured(event, subject="o-1", major=7, **time),
         json.dumps(event | {"ts": RECORD_MS}).encode(),
@@ -185,7 +185,7 @@ def test_the_schema_id_may_stand_in_a_header() -> None:
     headers = [
         [("__value_schema_id", text)] for text in (b"\0\0\0\0\7", b"\1" + guid.bytes, b"\2", b"\0\0\0\0\7\0", None)
     ]
-    decoded = both(made, with_headers(batch([body] * 5), headers))  # type: ignore[arg-type]
+    decoded = both(made, with_headers(batch([body] * 5), headers))
     assert decoded.labels.rows.tolist() == [0, 1]
     assert decoded.rejections == [(row, Reason.MALFORMED) for row in (2, 3, 4)]
 
@@ -305,7 +305,7 @@ def test_schemas_may_use_the_names_of_others() -> None:
 
 def test_protobuf_types_are_read_as_what_they_mean() -> None:
     """A zero without presence is a prediction where it can be nothing else; a Timestamp is a time, an enum its name."""
-    made = protobuf_parser("test.Prediction")._types["events"]._class()
+    made: Any = protobuf_parser("test.Prediction")._types["events"]._class()
     made.id, made.model, made.segments.country = 5, "m", ""
     made.ts.seconds, made.ts.nanos, made.weight.value = 1_732_260_000, 5_000, 0.0
     decoded = both(protobuf("test.Prediction"), batch([made.SerializeToString(), b""]))

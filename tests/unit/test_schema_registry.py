@@ -71,7 +71,8 @@ def test_an_unknown_schema_is_one_for_a_while() -> None:
                                     {"schema": "x", "references": [{"subject": "s"}]}])  # fmt: skip
 def test_without_an_answer_nothing_is_concluded(answer: Any) -> None:
     """It is asked again until there is one; what is awaited and each failure are told."""
-    errors, awaited = [], []
+    errors: list[int] = []
+    awaited: list[int] = []
     answers = Answers()
     answers.answers["/schemas/ids/7"] = answer
     registry = SchemaRegistry(answers, lambda: errors.append(1), awaited.append, retry_s=RETRY)
