@@ -37,17 +37,16 @@ class Accounts:
         self._progress: dict[TopicPartition, _Progress] = {}
         self._durable_us: dict[int, int] = {}  # by partition: when its last checkpoint became durable
         self._newest_prediction = self._newest_label = NEVER
-        self._said: Trouble | None = None
-        self._said_s = 0.0
+        self._said: dict[Trouble, float] = {}  # and when last
         for kind in ErrorKind:
             pipeline.kafka_errors.labels(kind)
 
     def troubled(self, trouble: Trouble, now_s: float) -> bool:
         """Something went wrong with the cluster; whether it should be said, or has just been."""
         self._pipeline.kafka_errors.labels(trouble.kind).inc()
-        if trouble == self._said and now_s < self._said_s + SAY_AGAIN_S:
+        if now_s < self._said.get(trouble, -math.inf) + SAY_AGAIN_S:
             return False
-        self._said, self._said_s = trouble, now_s
+        self._said = {told: at for told, at in self._said.items() if now_s < at + SAY_AGAIN_S} | {trouble: now_s}
         return True
 
     def started(self, where: TopicPartition, offset: int) -> None:

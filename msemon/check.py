@@ -21,6 +21,7 @@ from kafka.errors import KafkaError
 from msemon.events import Batch, Decoded, Key, Kind, Reason
 from msemon.export.server import Address, bound
 from msemon.settings import Settings
+from msemon.sources.certificates import Certificates
 from msemon.sources.kafka_config import consumer_config
 from msemon.sources.kafka_inside import Clients, positions, topic_partitions
 from msemon.sources.kafka_records import Unpacking, install
@@ -66,6 +67,9 @@ class Findings:
 def run(settings: Settings, out: TextIO | None = None) -> int:
     """The command; writes its report to `out` (stdout). Exit code 0: `run` would work; 1: it would not."""
     out = out or sys.stdout
+    if why := Certificates(settings).problem():
+        out.write(f"{why}\n")
+        return 1
     try:
         with _connected(settings) as consumer:
             found, missing = _look(consumer, settings)

@@ -420,9 +420,12 @@ class Daemon:
             raise Fatal("the Kafka client's network thread has died")
         now = time.monotonic()
         silent_s = now - max(self._subscribed, self._source.last_heard_s())
-        if not self._renewal.due(now, silent_s, self._source.session_timeout_s, rebalancing=polled.rebalancing):
+        outdated = self._source.outdated()
+        session_s = self._source.session_timeout_s
+        if not outdated and not self._renewal.due(now, silent_s, session_s, rebalancing=polled.rebalancing):
             return
-        log.warning("the client is made anew", silent_seconds=round(silent_s, 1))
+        why = {"reason": "other certificates"} if outdated else {"silent_seconds": round(silent_s, 1)}
+        log.warning("the client is made anew", **why)
         self._joined = self._more = False
         ownership.drop(ownership.owned, lost=True)  # by now they may be another's
         self._source.close(CLOSE_S)

@@ -192,5 +192,8 @@ class Source(Protocol):
     def alive(self) -> bool:
         """Whether the client can still do anything; False for ever once a part of it that can't be replaced is gone."""
 
+    def outdated(self) -> bool:
+        """Whether the cluster refuses what the client knows, and the files it was given say something else by now."""
+
     def close(self, timeout_s: float) -> None:
         """Leave the group (a static member does not) and end. Never raises."""

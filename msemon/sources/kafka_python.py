@@ -31,6 +31,7 @@ from msemon.sources.base import (
     Truncated,
     Unreachable,
 )
+from msemon.sources.certificates import Certificates
 from msemon.sources.group import UNEVEN_S, Group, Note, missed_one, require_equal
 from msemon.sources.kafka_access import Access, kind_of, trouble
 from msemon.sources.kafka_config import CONNECT_S, client_config, consumer_config, producer_config
@@ -126,6 +127,8 @@ class KafkaPythonSource:
     def connect(self) -> None:
         """See `Source`."""
         self.close(self._ask_s)
+        if why := Certificates(self._settings).problem():
+            raise Unreachable(why, ErrorKind.AUTHENTICATION)
         clients = kafka_inside.Clients(self._settings)
         try:
             consumer = KafkaConsumer(**self._config, kafka_client=clients)
@@ -275,6 +278,10 @@ class KafkaPythonSource:
     def alive(self) -> bool:
         """See `Source`."""
         return kafka_inside.network_alive(self._consumer)
+
+    def outdated(self) -> bool:
+        """See `Source`. Each connection reads the files anew."""
+        return False
 
     def close(self, timeout_s: float) -> None:
         """See `Source`."""

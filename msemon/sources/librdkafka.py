@@ -21,6 +21,7 @@ from msemon.sources import librdkafka_config as config
 from msemon.sources import librdkafka_inside as inside
 from msemon.sources import librdkafka_messages as messages
 from msemon.sources.base import ErrorKind, Gap, Polled, Skipped, TopicPartition, Trouble, Truncated, Unreachable
+from msemon.sources.certificates import Certificates
 from msemon.sources.group import UNEVEN_S, Group, require_equal
 from msemon.sources.kafka_config import CONNECT_S
 from msemon.sources.librdkafka_client import EARLIEST, LATEST, Client, fatal, refusal, trouble
@@ -95,6 +96,8 @@ class LibrdkafkaSource:
     def connect(self) -> None:
         """See `Source`."""
         self.close(self._ask_s)
+        if why := Certificates(self._settings).problem():
+            raise Unreachable(why, ErrorKind.AUTHENTICATION)
         try:
             self._client = Client(self._settings, self._ask_s)
             require_equal(_counts(self._client.described(self._topics, self._connect_s)))
@@ -213,6 +216,10 @@ class LibrdkafkaSource:
         """See `Source`. What librdkafka can't get over it tells as a fatal error."""
         return True
 
+    def outdated(self) -> bool:
+        """See `Source`. librdkafka reads certificates but once."""
+        return self._client is not None and self._client.outdated()
+
     def close(self, timeout_s: float) -> None:
         """See `Source`."""
         client, self._client = self._client, None
@@ -285,9 +292,9 @@ class LibrdkafkaSource:
         if position < start:
             polled.gaps.append(Gap(where, start - position))
             cursor.position = start
-        elif position > end:
-            polled.truncated.append(Truncated(where, position, end))
-            cursor.position = end
+        elif told is None or told == position or position > end:  # it may have grown past where it was cut
+            cursor.position = min(position, end)
+            polled.truncated.append(Truncated(where, position, cursor.position))
 
     def _step_over(self, where: TopicPartition, cursor: Cursor, why: str | None, polled: Polled) -> None:
         """Go on after a batch that can't be read.

@@ -16,8 +16,10 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from msemon.settings import Settings
 from msemon.sources import librdkafka_config as config
+from msemon.sources import librdkafka_log
 from msemon.sources.apart import apart
 from msemon.sources.base import ErrorKind, Fatal, TopicPartition, Trouble, Unreachable
+from msemon.sources.certificates import Certificates
 from msemon.sources.librdkafka_inside import Described, Question, Statistics
 from msemon.sources.login import Login
 
@@ -44,6 +46,9 @@ _FORBIDDEN = {
 _FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 _REFUSED = {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED}
 
+LOOK_S = 1.0
+"""How often files of certificates are looked at while we are not let in."""
+
 EARLIEST, LATEST = OffsetSpec.earliest(), OffsetSpec.latest()
 
 
@@ -55,6 +60,9 @@ class Client:
         self._refusals: deque[Trouble] = deque(maxlen=16)
         self._login = Login(settings)
         self._secrets = self._login.now()
+        self._certificates = Certificates(settings)
+        self._not_let_in = False  # since the files were looked at last
+        self._look_at_s = 0.0
         self._sent_s: float | None = None  # when the commit that is not answered yet was sent
         self.statistics = Statistics()
         told = {"error_cb": self._told}
@@ -79,6 +87,14 @@ class Client:
             for each in (self.consumer, self._asking):
                 each.set_sasl_credentials(*secrets)
 
+    def outdated(self) -> bool:
+        """Whether we are not let in and the files of certificates have changed since this was made."""
+        now_s = time.monotonic()
+        if not self._not_let_in or now_s < self._look_at_s:
+            return False
+        self._not_let_in, self._look_at_s = False, now_s + LOOK_S
+        return self._certificates.changed()
+
     def ask(self, topics: Sequence[str]) -> Question:
         """A question about topics, not waited for."""
         return Question(self._asking, topics, self._ask_s)
@@ -89,8 +105,7 @@ class Client:
             found = Question(self._asking, topics, timeout_s or self._ask_s).answer()
         except (KafkaException, TimeoutError) as problem:
             self._asking.poll(0.0)  # calls `_told`
-            words = "; ".join(dict.fromkeys(told.text for told in self.refusals()))
-            if words:
+            if words := "; ".join(dict.fromkeys(self._lockouts())):
                 raise Unreachable(f"could not ask for the topics: {words}", ErrorKind.AUTHENTICATION) from problem
             raise refusal(problem, "ask for the topics") from problem
         return {topic: found.get(topic) for topic in topics}
@@ -166,17 +181,26 @@ class Client:
             self.committed_s = sent_s  # the answer may have come long before it was read
 
     def _told(self, error: Any) -> None:
-        if error.code() in _REFUSED:
-            self._refusals.append(trouble(error))
+        told = trouble(error)
+        if told.kind is not ErrorKind.OTHER:
+            self._refusals.append(told)
+            self._not_let_in |= told.kind is ErrorKind.AUTHENTICATION
+
+    def _lockouts(self) -> list[str]:
+        """Why, since the last call; the other refusals stay for `refusals`."""
+        told = [*self.refusals()]
+        self._refusals.extend(each for each in told if each.kind is not ErrorKind.AUTHENTICATION)
+        return [each.text for each in told if each.kind is ErrorKind.AUTHENTICATION]
 
 
 def trouble(error: Any) -> Trouble:
     """What the client says, and of what kind it is."""
-    return Trouble(_kind(error), error.str())
+    return Trouble(_kind(error), librdkafka_log.plain(error.str()))
 
 
 def _kind(error: Any) -> ErrorKind:
-    if error.code() in _REFUSED:
+    # What a broker holds against a client's certificate comes after the handshake, as a connection that broke off.
+    if error.code() in _REFUSED or "SSL alert" in error.str():
         return ErrorKind.AUTHENTICATION
     return ErrorKind.AUTHORIZATION if error.code() in _FORBIDDEN else ErrorKind.OTHER
 

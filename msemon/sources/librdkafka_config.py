@@ -6,13 +6,13 @@ librdkafka has too hold for both. A name with dots is librdkafka's own.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException
 
 from msemon.settings import Settings
 from msemon.settings.model import CLIENT_OWN
+from msemon.sources import librdkafka_log
 from msemon.sources.login import Login
 
 QUEUED_KBYTES = 32 * 1024
@@ -52,8 +52,6 @@ _NOT_OURS_TO_GIVE = {name.replace("_", ".") for name in CLIENT_OWN} | {
 }  # fmt: skip
 """Options a user may not set: they have a setting of their own, or what msemon promises depends on their value."""
 
-_log = logging.getLogger("kafka.librdkafka")
-
 
 def client_config(settings: Settings) -> dict[str, Any]:
     """Options that every client takes: where the brokers are and how to be let in. Asked anew for each new client."""
@@ -69,10 +67,12 @@ def client_config(settings: Settings) -> dict[str, Any]:
         "ssl.ca.location": kafka.ssl_cafile,
         "ssl.certificate.location": kafka.ssl_certfile,
         "ssl.key.location": kafka.ssl_keyfile,
+        # With librdkafka's 100 ms a broker that refuses us goes through twenty handshakes a second.
+        "reconnect.backoff.ms": 500,
         # With librdkafka's 10 s a broker that comes back is noticed late.
         "reconnect.backoff.max.ms": 5_000,
         "allow.auto.create.topics": False,
-        "logger": _log,
+        "logger": librdkafka_log.logger(),
     }
     found = {name: value for name, value in options.items() if value is not None}
     return found | {name: value for name, value in _theirs(settings).items() if name in _COMMON}

@@ -33,6 +33,10 @@ IN_FLIGHT = 8 * MIB
 """Bytes on their way to the brokers at a time; kafka-python itself would take all there is."""
 
 MARK_S = 30.0
+"""How long the record that a restore begins with may take."""
+
+TRY_S = 10.0
+"""How much of that a producer gets that was made earlier: it may know the brokers by addresses they no longer have."""
 
 _OURS = {
     # Unique keys make a record that arrives twice harmless, and idempotence may need one more right.
@@ -108,11 +112,23 @@ class KafkaStore:
     def _mark(self, partition: int) -> int:
         self._make_room(partition)
         deadline_s = time.monotonic() + MARK_S
+        producer = self._producer
+        try:
+            sending = self._marked(partition, deadline_s if producer is None else deadline_s - MARK_S + TRY_S)
+        except KafkaError as problem:
+            if producer is None:
+                raise
+            log.warning("a restore looks for the brokers anew", partition=partition, reason=_one_line(problem))
+            self._drop_producer(0.0, producer)
+            sending = self._marked(partition, deadline_s)
+        self._ends[partition] = max(sending.last, self._ends.get(partition, -1))
+        return sending.last
+
+    def _marked(self, partition: int, deadline_s: float) -> _Sending:
         sending = _Sending(self._connected(deadline_s), self._topic, partition, deadline_s)
         sending.send(self._keys.marker(partition), b"restored up to here")
         sending.settle()
-        self._ends[partition] = max(sending.last, self._ends.get(partition, -1))
-        return sending.last
+        return sending
 
     def _make_room(self, partition: int) -> None:
         """The input topics may have got more partitions since the topic was looked at."""
@@ -175,8 +191,11 @@ class KafkaStore:
                     raise
             return self._producer
 
-    def _drop_producer(self, timeout_s: float) -> None:
+    def _drop_producer(self, timeout_s: float, only: Any = None) -> None:
+        """Of several restores that gave up the same one (`only`) the first drops it, and not the next one too."""
         with self._guard:
+            if only is not None and self._producer is not only:
+                return
             producer, self._producer = self._producer, None
         if producer is None:
             return

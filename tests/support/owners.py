@@ -98,6 +98,9 @@ class FakeSource:
     def alive(self) -> bool:
         return True
 
+    def outdated(self) -> bool:
+        return False
+
     def close(self, timeout_s: float) -> None: ...
 
 

@@ -62,6 +62,9 @@ class Stuck:
     def alive(self) -> bool:
         return kafka_inside.network_alive(self._consumer)
 
+    def outdated(self) -> bool:
+        return False
+
     def close(self, timeout_s: float) -> None:  # noqa: ARG002 (as a source's)
         if self._how == "does not end":
             threading.Event().wait()

@@ -8,7 +8,9 @@ What only a broker can show is in `tests/integration/test_source_contract.py`.
 from __future__ import annotations
 
 import json
+import logging
 import math
+from collections import deque
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,11 +18,13 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from msemon.settings import Settings
-from msemon.sources import librdkafka, opening, unreadable
+from msemon.sources import librdkafka, librdkafka_log, opening, unreadable
 from msemon.sources import librdkafka_messages as messages
-from msemon.sources.base import Fatal, Gap, Skipped, TopicPartition, Truncated, Unreachable
+from msemon.sources.base import ErrorKind, Fatal, Gap, Skipped, TopicPartition, Trouble, Truncated, Unreachable
+from msemon.sources.certificates import Certificates
 from msemon.sources.librdkafka import LibrdkafkaSource
-from msemon.sources.librdkafka_client import EARLIEST, LATEST, refusal
+from msemon.sources.librdkafka_client import EARLIEST, LATEST, Client, refusal
+from msemon.sources.librdkafka_client import trouble as told
 from msemon.sources.librdkafka_config import client_config, consumer_config
 from msemon.sources.librdkafka_inside import Described, Statistics
 
@@ -475,3 +479,62 @@ def test_nobody_to_ask_is_unreachable():
     with pytest.raises(Unreachable):
         source.connect()
     source.close(1.0)
+
+
+def test_what_was_out_of_range_and_is_not_any_more_was_cut_back_and_has_grown_again():
+    """Where it was cut nobody knows any more; that it was must be said."""
+    for known in (None, 40):
+        source, client = reading(0, offset=40)
+        client.consumer.script = [[trouble(KafkaError._AUTO_OFFSET_RESET, known)]]
+        assert source.poll(0).truncated == [Truncated(WHERE, 40, 40)]
+
+
+def test_what_a_broker_says_of_our_certificate_is_authentication_whatever_its_code():
+    alert = KafkaError(
+        KafkaError._TRANSPORT, "a:1: ssl/tls alert certificate unknown: SSL alert number 46 (after 5ms in state UP)"
+    )
+    assert told(alert) == Trouble(
+        ErrorKind.AUTHENTICATION, "a:1: ssl/tls alert certificate unknown: SSL alert number 46"
+    )
+    assert told(KafkaError(KafkaError._TRANSPORT, "a:1: Disconnected")).kind is ErrorKind.OTHER
+
+
+def line(text: str, facility: str = "FAIL") -> logging.LogRecord:
+    return logging.LogRecord("kafka.librdkafka", logging.ERROR, "", 0, "%s [%s] %s", (facility, "me", text), None)
+
+
+def test_connections_that_fail_again_and_again_are_a_warning_now_and_then_with_their_number():
+    now = [0.0]
+    bundled = librdkafka_log.Bundled(lambda: now[0])
+    heard = []
+    for i in range(100):
+        now[0] = i / 2
+        record = line(
+            f"[thrd:a:1/bootstrap]: a:1/bootstrap: refused (after {i}ms in state CONNECT, 3 identical error(s))"
+        )
+        if bundled.filter(record):
+            heard.append((record.levelname, record.getMessage(), getattr(record, "left_out", 0)))
+    assert heard == [("WARNING", "a:1/bootstrap: refused", 0), ("WARNING", "a:1/bootstrap: refused", 59)]
+    assert bundled.filter(line("[thrd:b:1]: b:1: refused (after 0ms in state CONNECT)"))  # another broker
+    other = line("[thrd:main]: no session", "SESSTMOUT")
+    assert bundled.filter(other)
+    assert other.getMessage() == "SESSTMOUT [me] [thrd:main]: no session"
+
+
+def test_new_certificates_are_looked_for_only_while_we_are_not_let_in(tmp_path):
+    """Librdkafka reads them when it is made, so that only a new client would."""
+    file = tmp_path / "ca.pem"
+    file.write_text("old")
+    client: Any = Client.__new__(Client)
+    client._certificates = Certificates(settings(security_protocol="SSL", ssl_cafile=str(file)))
+    client._refusals, client._not_let_in, client._look_at_s = deque(), False, 0.0
+    file.write_text("new")
+    assert not client.outdated()
+    client._told(KafkaError(KafkaError._TRANSPORT, "a:1: Disconnected"))
+    assert not client.outdated()
+    client._told(KafkaError(KafkaError._SSL, "a:1: certificate verify failed"))
+    assert client.outdated()
+    file.write_text("old")
+    client._look_at_s = 0.0
+    client._told(KafkaError(KafkaError._SSL, "a:1: certificate verify failed"))
+    assert not client.outdated()
