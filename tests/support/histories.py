@@ -174,7 +174,7 @@ def approval() -> Iterator[Observation]:
 
     rating, polls = regression(), {name: regression() for name in POLLS}
     yesterday: dict[str, float] = {}
-    rows: Any = TrumpApproval()  # type: ignore[no-untyped-call]
+    rows: Any = TrumpApproval()
     for features, truth in rows:
         today = {name: features[name] for name in POLLS}
         forecast = [model.predict_one(yesterday) for model in polls.values()]
