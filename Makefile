@@ -82,6 +82,6 @@ $(VENV)/.demo: $(PROJECT) | $(BIN)/python
 $(VENV)/.dev: $(PROJECT) | $(BIN)/python
 	@echo "Installing msemon with what demo, tests and checks need"
 	@touch $@.began
-	@$(PIP) install --quiet --constraint constraints.txt --editable '.[demo,librdkafka,avro,protobuf,dev]' </dev/null
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[demo,librdkafka,replay,avro,protobuf,dev]' </dev/null
 	@cp -p $@.began $(VENV)/.demo
 	@mv $@.began $@

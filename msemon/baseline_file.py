@@ -40,6 +40,9 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     mean_weight: float = 1.0
     variance_ratio: float = 1.0  # VIF, over blocks of 100 pairs
     cv: float | None = None  # s(q) / upper_mse; needed where the variance ratio is above 1
+    standard_error: float | None = None  # of the mse, were errors independent; like the next two, for people
+    overall_mse: float | None = None  # of all pairs, where the mse is that of the worst hour
+    overall_standard_error: float | None = None
 
     @property
     def key(self) -> SeriesKey:
@@ -60,6 +63,14 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
             (0.0 <= self.variance_ratio < math.inf, "variance_ratio: expected a finite number, at least 0"),
             (self.cv is not None or self.variance_ratio <= 1.0, "cv: expected where the variance_ratio is above 1"),
             (self.cv is None or 0.0 < self.cv < math.inf, "cv: expected a finite number above 0"),
+            *(
+                (value is None or 0.0 <= value < math.inf, f"{name}: expected a finite number, at least 0")
+                for name, value in (
+                    ("standard_error", self.standard_error),
+                    ("overall_mse", self.overall_mse),
+                    ("overall_standard_error", self.overall_standard_error),
+                )
+            ),
         )
         return next((text for ok, text in sound if not ok), None)
 
@@ -75,7 +86,7 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     baselines: list[Entry]
 
 
-def parsed(data: bytes, tolerated_ratio: float) -> dict[SeriesKey, Baseline]:
+def entries(data: bytes) -> dict[SeriesKey, Entry]:
     """The entries of a file. Raises BadFile."""
     try:
         content = msgspec.json.decode(data, type=Content)
@@ -83,19 +94,24 @@ def parsed(data: bytes, tolerated_ratio: float) -> dict[SeriesKey, Baseline]:
         raise BadFile(str(error)) from None
     if content.format != FORMAT:
         raise BadFile(f"format {content.format}: expected {FORMAT}")
-    out: dict[SeriesKey, Baseline] = {}
+    out: dict[SeriesKey, Entry] = {}
     for i, entry in enumerate(content.baselines):
         if (mistake := entry.mistake()) is not None:
             raise BadFile(f"baselines[{i}] ({entry.model}): {mistake}")
         if entry.key in out:
             raise BadFile(f"baselines[{i}] ({entry.model}): a second entry of the same series")
-        out[entry.key] = entry.baseline(tolerated_ratio)
+        out[entry.key] = entry
     return out
 
 
-def written(entries: list[Entry]) -> bytes:
+def parsed(data: bytes, tolerated_ratio: float) -> dict[SeriesKey, Baseline]:
+    """The baselines of a file. Raises BadFile."""
+    return {key: entry.baseline(tolerated_ratio) for key, entry in entries(data).items()}
+
+
+def written(baselines: list[Entry]) -> bytes:
     """A file of these entries."""
-    return msgspec.json.format(msgspec.json.encode(Content(FORMAT, entries)), indent=1) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(Content(FORMAT, baselines)), indent=1) + b"\n"
 
 
 class BaselineFile:

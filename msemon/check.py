@@ -5,38 +5,32 @@ It shows coordinates, counts and the names that would become metric labels, neve
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from kafka import KafkaConsumer
 from kafka import TopicPartition as KafkaPartition
 from kafka.errors import KafkaError
 
-from msemon.events import Batch, Decoded, Key, Kind, Reason
+from msemon.events import Batch, Key, Kind, Reason
 from msemon.export.server import Address, bound
 from msemon.settings import Settings
 from msemon.sources.certificates import Certificates
-from msemon.sources.kafka_config import consumer_config
-from msemon.sources.kafka_inside import Clients, positions, topic_partitions
+from msemon.sources.kafka_inside import positions, topic_partitions
 from msemon.sources.kafka_records import Unpacking, install
+from msemon.sources.reading import CONNECT_S, groupless, one_line
+from msemon.sources.record_format import batch_of
 from msemon.state import Unavailable, Unusable, look
-from msemon.wiring import Decoder, decoder_of, shape_of
+from msemon.suggest import suggested
+from msemon.wiring import SchemasMissing, decoded_in_time, decoder_of, shape_of
 
 SAMPLE = 1_000
-CONNECT_S = 10.0
 SAMPLE_S = 20.0
-SCHEMAS_S = 15.0
 _SHOWN = 20
-
-
-class SchemasMissing(Exception):
-    """The sample can't be decoded without them."""
 
 
 @dataclass(slots=True)
@@ -64,20 +58,23 @@ class Findings:
         return self.usable == 0 and (self.kinds[Kind.REJECTED] > 0 or self.unread > 0)
 
 
-def run(settings: Settings, out: TextIO | None = None) -> int:
-    """The command; writes its report to `out` (stdout). Exit code 0: `run` would work; 1: it would not."""
+def run(settings: Settings, out: TextIO | None = None, *, suggest: bool = False) -> int:
+    """The command; writes its report to `out` (stdout), and where asked the settings it would `suggest`, as TOML.
+
+    Exit code 0: `run` would work; 1: it would not.
+    """
     out = out or sys.stdout
     if why := Certificates(settings).problem():
         out.write(f"{why}\n")
         return 1
     try:
-        with _connected(settings) as consumer:
-            found, missing = _look(consumer, settings)
+        with groupless(settings) as consumer:
+            found, missing, sample = _look(consumer, settings)
     except SchemasMissing as problem:
         out.write(f"{problem}\n")
         return 1
     except (KafkaError, OSError) as problem:
-        out.write(f"{settings.kafka.bootstrap_servers}: unreachable: {_one_line(problem)}\n")
+        out.write(f"{settings.kafka.bootstrap_servers}: unreachable: {one_line(problem)}\n")
         return 1
     lines, problems = report(found, missing, settings)
     taken, barred = addresses(settings)
@@ -89,36 +86,17 @@ def run(settings: Settings, out: TextIO | None = None) -> int:
     except (Unusable, Unavailable) as problem:
         problems.append(f"run would have nowhere to keep its state: {problem}")
     out.write("\n".join([*lines, *(problems or ["run would work"])]) + "\n")
+    if suggest:
+        out.write("\n".join(["", *suggested(sample, settings, time.time_ns() // 1_000)]).rstrip() + "\n")
     return 1 if problems else 0
 
 
-@contextlib.contextmanager
-def _connected(settings: Settings) -> Iterator[Any]:
-    """A consumer that belongs to no group. Raises KafkaError or OSError where there is no way in."""
-    clients = Clients(settings)
-    options = consumer_config(settings, CONNECT_S) | {
-        "group_id": None,
-        "group_instance_id": None,
-        "auto_offset_reset": "earliest",  # retention may overtake a sample; nothing is counted here
-        "kafka_client": clients,
-    }
-    try:
-        consumer = KafkaConsumer(**options)
-    except BaseException:
-        clients.close()
-        raise
-    try:
-        yield consumer
-    finally:
-        consumer.close(autocommit=False, timeout_ms=2_000)
-
-
-def _look(consumer: Any, settings: Settings) -> tuple[list[Findings], list[str]]:
-    """What each topic that exists holds, and the names of those that don't."""
+def _look(consumer: Any, settings: Settings) -> tuple[list[Findings], list[str], list[Batch]]:
+    """What each topic that exists holds, the names of those that don't, and the sample itself."""
     dead_letters = [settings.kafka.dead_letter_topic] if settings.kafka.dead_letter_topic else []
     counts = topic_partitions(consumer, [*settings.kafka.topics, *dead_letters], CONNECT_S)
     unpacking = install(consumer)
-    found = []
+    found, sample = [], list[Batch]()
     for topic in settings.kafka.topics:
         partitions = counts[topic]
         if partitions:
@@ -127,7 +105,8 @@ def _look(consumer: Any, settings: Settings) -> tuple[list[Findings], list[str]]
             batches = _sample(consumer, unpacking, findings, deadline_s)
             examine(findings, batches, settings)
             found.append(findings)
-    return found, [topic for topic, partitions in counts.items() if not partitions]
+            sample += batches
+    return found, [topic for topic, partitions in counts.items() if not partitions], sample
 
 
 def _sample(consumer: Any, unpacking: Unpacking, findings: Findings, deadline_s: float) -> list[Batch]:
@@ -150,27 +129,14 @@ def _sample(consumer: Any, unpacking: Unpacking, findings: Findings, deadline_s:
             records[each.partition] += more
             del records[each.partition][:-share]
         findings.unread += sum(skipped.records for skipped in unpacking.skipped)
-    return [_batch(findings.topic, partition, some) for partition, some in sorted(records.items())]
-
-
-def _batch(topic: str, partition: int, records: list[Any]) -> Batch:
-    return Batch(
-        topic=topic,
-        partition=partition,
-        offsets=[record.offset for record in records],
-        timestamps_ms=[record.timestamp for record in records],
-        values=[record.value for record in records],
-        next_offset=records[-1].offset + 1,
-        size=sum(len(record.value or b"") for record in records),
-        origin=lambda i: (records[i].key, records[i].headers),
-    )
+    return [batch_of(findings.topic, partition, some) for partition, some in sorted(records.items())]
 
 
 def examine(findings: Findings, batches: list[Batch], settings: Settings) -> None:
     """Decodes the sample as the daemon would and notes what it is."""
     decoder = decoder_of(settings)
     for batch in batches:
-        decoded = _decoded(decoder, batch)
+        decoded = decoded_in_time(decoder, batch)
         findings.records += len(batch.offsets)
         findings.kinds.update(decoded.kinds)
         for row, reason in decoded.rejections:
@@ -196,16 +162,6 @@ def addresses(settings: Settings) -> tuple[list[str], list[str]]:
             else:
                 barred.append(f"run could not listen at {name} {address}: {problem.strerror or problem}")
     return taken, barred
-
-
-def _decoded(decoder: Decoder, batch: Batch) -> Decoded:
-    """Waits a while for schemas. Raises SchemasMissing."""
-    deadline_s = time.monotonic() + SCHEMAS_S
-    while (decoded := decoder.decode(batch, time.time_ns() // 1_000)) is None:
-        if time.monotonic() > deadline_s:
-            raise SchemasMissing("the schema registry gives no schema of the sample: see the log")
-        time.sleep(0.05)
-    return decoded
 
 
 def report(found: list[Findings], missing: list[str], settings: Settings) -> tuple[list[str], list[str]]:
@@ -302,8 +258,3 @@ def _problems(found: list[Findings]) -> list[str]:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _one_line(problem: BaseException) -> str:
-    name, text = type(problem).__name__, " ".join(str(problem).split())
-    return (text if text.startswith(name) else f"{name}: {text}")[:300]

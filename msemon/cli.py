@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -21,16 +22,17 @@ import structlog
 
 from msemon import logs
 from msemon.settings import KEYS, SECTIONS, Settings, SettingsError, default_text, load, to_toml, unknown_flag
+from msemon.settings.values import Duration, duration
 
 COMMANDS = {
     "run": "the daemon: reads events from Kafka and serves metrics to Prometheus",
     "demo": "the whole product on one machine: an embedded broker, a simulated fleet of models, the daemon on them",
     "check": "validates the settings, connects, and says how a sample of each topic parses; changes nothing",
-    "replay": "the same pipeline over files (not in this version)",
-    "baseline": "the baseline file that drift alarms compare with (not in this version)",
+    "replay": "the same pipeline over files, or a range of the topics: what the daemon would have shown",
+    "baseline": "the baseline file that drift alarms compare with, from the same sources as a replay",
     "version": "prints the version",
 }
-LATER = ("replay", "baseline")
+FORMATS = ("table", "json", "openmetrics", "parquet", "html")
 
 _GLOBAL = argparse.SUPPRESS  # a default would undo, after the command, what stood before it
 
@@ -61,8 +63,6 @@ def _main(argv: list[str], environ: Mapping[str, str]) -> int:
         options, extra = _parser().parse_known_args(rest)
     except _UsageError as error:
         raise SettingsError([*mistakes, f"usage: {error} (see msemon --help)"]) from None
-    if options.command in LATER:
-        raise SettingsError([f"msemon {options.command}: not in this version"])
     mistakes += _unknown(extra)
     if options.command is None and not hasattr(options, "print_config"):
         raise SettingsError([*mistakes, f"usage: expected a command: {', '.join(COMMANDS)} (see msemon --help)"])
@@ -93,9 +93,10 @@ def _dispatch(
         print(to_toml(settings), end="")
         return 0
     logs.configure(level, log_format)
-    if options.command == "check":
+    once = {"check": _check, "replay": _replay, "baseline": _baseline}.get(options.command)
+    if once is not None:
         _warn(settings)
-        return _check(settings, options)
+        return once(settings, options)
     for line in settings.warnings:
         structlog.get_logger(__name__).warning("settings", detail=line)
     return _demo(settings, options) if options.command == "demo" else _run(settings)
@@ -162,8 +163,6 @@ def _state_path(settings: Settings) -> None:
 
 
 def _check(settings: Settings, options: argparse.Namespace) -> int:
-    if options.suggest:
-        raise SettingsError(["--suggest: not in this version"])
     from msemon import check
 
     _client_options(settings)
@@ -172,7 +171,22 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
     _state_path(settings)
     if not logging.getLogger().isEnabledFor(logging.DEBUG):
         logs.quiet_client()  # the report says what went wrong, once
-    return check.run(settings)
+    return check.run(settings, suggest=options.suggest)
+
+
+def _replay(settings: Settings, options: argparse.Namespace) -> int:
+    from msemon.replaying import command
+
+    _baseline_file(settings)
+    step_us = None if options.step is None else round(options.step.seconds * 1e6)
+    labels = dict(options.label or [])
+    return command.replay(settings, command.Options(options.sources, options.format, step_us, options.output, labels))
+
+
+def _baseline(settings: Settings, options: argparse.Namespace) -> int:
+    from msemon.replaying import baselines
+
+    return baselines.baseline(settings, baselines.Options(options.sources, options.output, options.compare))
 
 
 def _demo(settings: Settings, options: argparse.Namespace) -> int:
@@ -223,6 +237,8 @@ def _take_flags(argv: list[str]) -> tuple[list[str], dict[str, str], list[str]]:
     By hand, because argparse stops at the first mistake.
     """
     names = {key.flag: key.name for key in KEYS.values()} | {f"--{section}": section for section in SECTIONS}
+    if "replay" in argv:
+        del names["--format"]  # here it is what comes out
     rest: list[str] = []
     flags: dict[str, str] = {}
     mistakes: list[str] = []
@@ -253,14 +269,21 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, meaning in COMMANDS.items():
         description = f"{meaning[0].upper()}{meaning[1:]}."
-        usage = f"msemon {name} [options] [--SECTION.KEY VALUE ...]"  # argparse would list every setting
+        sources = " SOURCE ..." if name in ("replay", "baseline") else ""
+        usage = f"msemon {name} [options] [--SECTION.KEY VALUE ...]{sources}"  # argparse would list every setting
         command = commands.add_parser(name, help=meaning, description=description, usage=usage, allow_abbrev=False)
         _add_global(command)
         if name == "demo":
             _add_demo(command)
         if name == "check":
-            command.add_argument("--suggest", action="store_true", help="propose settings (not in this version)")
-        if name in ("run", "demo", "check"):
+            command.add_argument(
+                "--suggest", action="store_true", help="propose settings, as TOML, from what the sample holds"
+            )
+        if name == "replay":
+            _add_replay(command)
+        if name == "baseline":
+            _add_baseline(command)
+        if name != "version":
             _add_settings(command)
     return parser
 
@@ -292,6 +315,59 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--speed", metavar="X", type=_positive, default=1.0, help="more events and shorter label delays (1)"
     )
+
+
+def _add_replay(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("replay")
+    _add_sources(group)
+    group.add_argument("--format", choices=FORMATS, default="table", help="what comes out (table)")
+    group.add_argument(
+        "--step",
+        metavar="DURATION",
+        type=_duration,
+        help="how often values are taken and drift is looked for (the shortest window; 1m for openmetrics)",
+    )
+    group.add_argument("--output", metavar="FILE", help="where it goes (stdout)")
+    group.add_argument(
+        "--label",
+        metavar="NAME=VALUE",
+        type=_label,
+        action="append",
+        help="added to every sample of openmetrics: job and instance, as a scrape would",
+    )
+
+
+def _add_baseline(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("baseline")
+    _add_sources(group)
+    group.add_argument("--output", metavar="FILE", required=True, help="the file to write, for baseline.file")
+    group.add_argument("--compare", metavar="OLD", help="an earlier file: say what has changed by more than chance")
+
+
+def _add_sources(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "sources",
+        metavar="SOURCE",
+        nargs="+",
+        help="a file (JSON Lines, gzip or zstd too; Parquet), or kafka://TOPIC?from=TIME&to=TIME",
+    )
+
+
+def _duration(text: str) -> Duration:
+    try:
+        length = duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if length < 1.0:
+        raise argparse.ArgumentTypeError("expected a duration of at least 1s")
+    return length
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not re.fullmatch("[a-zA-Z_][a-zA-Z0-9_]*", name):
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, not {text!r}")
+    return name, value
 
 
 def _positive(text: str) -> float:

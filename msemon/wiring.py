@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,6 +53,20 @@ class Decoder(Protocol):
     def decode(self, batch: Batch, wall_us: int) -> Decoded | None: ...
 
 
+class SchemasMissing(Exception):
+    """Records can't be decoded without them."""
+
+
+def decoded_in_time(decoder: Decoder, batch: Batch, wait_s: float = 15.0) -> Decoded:
+    """For whoever has nothing else to do: waits a while for schemas. Raises SchemasMissing."""
+    deadline_s = time.monotonic() + wait_s
+    while (decoded := decoder.decode(batch, time.time_ns() // 1_000)) is None:
+        if time.monotonic() > deadline_s:
+            raise SchemasMissing(f"{batch.topic}: the schema registry gives no schema of its records: see the log")
+        time.sleep(0.05)
+    return decoded
+
+
 def encoding_missing(settings: Settings) -> str | None:
     """What to say where the encoding that the settings name needs what is not installed."""
     module, extra = {"avro": ("fastavro", "avro"), "protobuf": ("google.protobuf", "protobuf")}.get(
@@ -66,27 +81,36 @@ def encoding_missing(settings: Settings) -> str | None:
     return None
 
 
+def _common(settings: Settings) -> dict[str, Any]:
+    """What all decoders are told."""
+    return {
+        "segment_keys": shape_of(settings).segment_keys,
+        "fields": settings.format.fields,
+        "max_future_us": round(settings.windows.max_future * _SECOND_US),
+        "label_length": settings.limits.label_length,
+        "vector_length": settings.limits.vector_length,
+        "message_events": settings.limits.message_events,
+    }
+
+
+def json_decoder_of(settings: Settings) -> JsonDecoder:
+    """A decoder of JSON, whatever the topics are encoded in."""
+    limits = settings.limits
+    return JsonDecoder(**_common(settings), message_bytes=limits.message_bytes, json_depth=limits.json_depth)
+
+
 def decoder_of(
     settings: Settings,
     on_registry_error: Callable[[], None] = lambda: None,
     on_schemas_awaited: Callable[[int], None] = lambda _: None,
 ) -> Decoder:
     """The decoder these settings ask for. Raises ValueError where the descriptor set and its messages can't be used."""
-    limits = settings.limits
-    common: dict[str, Any] = {
-        "segment_keys": shape_of(settings).segment_keys,
-        "fields": settings.format.fields,
-        "max_future_us": round(settings.windows.max_future * _SECOND_US),
-        "label_length": limits.label_length,
-        "vector_length": limits.vector_length,
-        "message_events": limits.message_events,
-    }
-    plain = JsonDecoder(**common, message_bytes=limits.message_bytes, json_depth=limits.json_depth)
+    plain = json_decoder_of(settings)
     bare = not settings.format.cloudevents
     if settings.format.encoding == "json" and bare:
         return plain
     parser = _parser_of(settings, plain, on_registry_error, on_schemas_awaited)
-    return DocumentDecoder(parser if bare else CloudEvents(parser, plain.parse), **common)
+    return DocumentDecoder(parser if bare else CloudEvents(parser, plain.parse), **_common(settings))
 
 
 def _parser_of(

@@ -81,6 +81,26 @@ class Learning:
         return max(LEAST_PAIRS, -(-learn_pairs // max(tasks, 1)))
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was seen of k series that were learnt, each (k,)."""
+
+    mse: Floats  # what is used: of the worst hour that counts, where that is above all pairs'
+    standard_error: Floats  # of that, as for independent errors; like the next two
+    upper_mse: Floats
+    overall_mse: Floats  # of all pairs
+    overall_standard_error: Floats
+    pairs: Floats
+    mean_weight: Floats
+    variance_ratio: Floats
+    cv: Floats  # s(q) / upper_mse
+
+    @property
+    def sound(self) -> npt.NDArray[np.bool_]:
+        """Where a baseline can be made of it."""
+        return (self.mse > 0.0) & np.isfinite(self.upper_mse)
+
+
 # Rows of a learning series.
 _WHOLE = slice(0, moments.FIELDS)
 _HOUR = slice(moments.FIELDS, 2 * moments.FIELDS)
@@ -262,23 +282,35 @@ class Learner:
         """The baselines of rows that have seen enough; None where the errors are beyond what a float can square."""
         if not rows.size:
             return []
-        self._close_hour(rows)
-        table = self.table.data
-        whole, worst = table[_WHOLE, rows], table[_WORST, rows]
-        used = np.where(worst[moments.MEAN_Q] > whole[moments.MEAN_Q], worst, whole)
-        mse = used[moments.MEAN_Q]
-        upper = upper_bound(mse, moments.standard_error(used), moments.effective_pairs(used))
-        weight = whole[moments.W] / whole[moments.N]
-        with np.errstate(all="ignore"):
-            cv = np.sqrt(whole[moments.M2_Q] / whole[moments.W]) / upper
-        scale = stake(self._variance_ratio(rows), cv, self.learning.tolerated_ratio)
-        sound = (mse > 0.0) & np.isfinite(upper)
+        found = self.measured(rows)
+        scale = stake(found.variance_ratio, found.cv, self.learning.tolerated_ratio)
         return [
-            Baseline(float(mse[i]), float(upper[i]), int(whole[moments.N, i]), float(weight[i]), float(scale[i]))
-            if sound[i]
+            Baseline(float(found.mse[i]), float(found.upper_mse[i]), int(found.pairs[i]), float(found.mean_weight[i]),
+                     float(scale[i]))
+            if found.sound[i]
             else None
             for i in range(rows.size)
-        ]
+        ]  # fmt: skip
+
+    def measured(self, rows: Index) -> Measured:
+        """What was seen of these rows of the table, whose open hour ends with it."""
+        self._close_hour(rows)
+        whole, worst = self.table.data[_WHOLE, rows], self.table.data[_WORST, rows]
+        used = np.where(worst[moments.MEAN_Q] > whole[moments.MEAN_Q], worst, whole)
+        error = moments.standard_error(used)
+        upper = upper_bound(used[moments.MEAN_Q], error, moments.effective_pairs(used))
+        with np.errstate(all="ignore"):
+            return Measured(
+                mse=used[moments.MEAN_Q],
+                standard_error=error,
+                upper_mse=upper,
+                overall_mse=whole[moments.MEAN_Q],
+                overall_standard_error=moments.standard_error(whole),
+                pairs=whole[moments.N],
+                mean_weight=whole[moments.W] / whole[moments.N],
+                variance_ratio=self._variance_ratio(rows),
+                cv=np.sqrt(whole[moments.M2_Q] / whole[moments.W]) / upper,
+            )
 
     def _variance_ratio(self, rows: Index) -> Floats:
         """VIF, how many times the variance of a mean is what it is for independent errors: 1 where it is not above that

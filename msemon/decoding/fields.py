@@ -88,13 +88,14 @@ def parse_fields(fields: Mapping[str, str]) -> dict[str, Path]:
             if paths[long][: len(paths[short])] == paths[short]:
                 relation = "are one path" if paths[long] == paths[short] else "can't both be read"
                 raise ValueError(
-                    f"{short} = {_written(paths[short])!r} and {long} = {_written(paths[long])!r} {relation}: "
+                    f"{short} = {written_path(paths[short])!r} and {long} = {written_path(paths[long])!r} {relation}: "
                     "give each field a place of its own"
                 )
     return paths
 
 
-def _written(path: Path) -> str:
+def written_path(path: Path) -> str:
+    """What `parse_path` reads as this path."""
     return ".".join(name.replace("\\", "\\\\").replace(".", "\\.") for name in path)
 
 

@@ -99,13 +99,14 @@ def render(view: View, openmetrics: bool, selection: Selection) -> bytes:
 
 
 def _family(family: Family, view: View, table: Table, labels: list[bytes], openmetrics: bool) -> Iterator[bytes]:
-    header = _header(family, openmetrics)
+    before = header(family, openmetrics)
     for lines in _samples(family, view, table, labels):
-        yield header + lines
-        header = b""
+        yield before + lines
+        before = b""
 
 
-def _header(family: Family, openmetrics: bool) -> bytes:
+def header(family: Family, openmetrics: bool) -> bytes:
+    """The lines before a family's samples."""
     # Our own texts hold nothing that either format would escape.
     name = family.stem if openmetrics else family.name
     return f"# HELP {name} {family.meaning}\n# TYPE {name} {family.kind}\n".encode()

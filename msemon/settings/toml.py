@@ -32,22 +32,23 @@ def default_text(key: Key) -> str:
     value = key.info.get_default()
     if value is None:
         return "none"
-    return str(value) if isinstance(value, str | Duration | Start) else _literal(value)
+    return str(value) if isinstance(value, str | Duration | Start) else literal(value)
 
 
 def _masked(key: str, value: Any) -> str:
     if KEYS[key].secret:
-        return _literal(MASK)
+        return literal(MASK)
     if key == "kafka.client_options":
         value = {name: MASK if is_secret_name(name) else inner for name, inner in value.items()}
-    return _literal(value)
+    return literal(value)
 
 
-def _literal(value: Any) -> str:
+def literal(value: Any) -> str:
+    """A value as TOML writes it."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_name(name)} = {_literal(inner)}" for name, inner in value.items()) + "}"
+        return "{" + ", ".join(f"{_name(name)} = {literal(inner)}" for name, inner in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_literal(item) for item in value) + "]"
+        return "[" + ", ".join(literal(item) for item in value) + "]"
     if isinstance(value, Duration):  # before numbers: it is one
         value = value.name
     # JSON's literals are TOML's, but for DEL, which TOML wants escaped
@@ -55,4 +56,4 @@ def _literal(value: Any) -> str:
 
 
 def _name(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _literal(name)
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else literal(name)

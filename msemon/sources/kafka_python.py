@@ -16,7 +16,6 @@ import structlog
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, errors
 from kafka import TopicPartition as KafkaTopicPartition
 
-from msemon.events import Batch
 from msemon.settings import Settings
 from msemon.settings.values import Start
 from msemon.sources import kafka_inside, kafka_records
@@ -35,7 +34,7 @@ from msemon.sources.certificates import Certificates
 from msemon.sources.group import UNEVEN_S, Group, Note, missed_one, require_equal
 from msemon.sources.kafka_access import Access, kind_of, trouble
 from msemon.sources.kafka_config import CONNECT_S, client_config, consumer_config, producer_config
-from msemon.sources.record_format import Row
+from msemon.sources.record_format import Row, batch_of
 
 __all__ = ["KafkaPythonSource", "client_config", "consumer_config", "producer_config"]
 
@@ -184,7 +183,7 @@ class KafkaPythonSource:
         positions = kafka_inside.positions(self._consumer) if records else {}
         for where, rows in records.items():
             if where.partition in self._group.owned and where.topic not in polled.remade:
-                polled.batches.append(_batch(where, rows, positions.get(where, 0)))
+                polled.batches.append(batch_of(where.topic, where.partition, rows, positions.get(where, 0)))
         if kafka_inside.fenced(self._consumer):
             raise Fatal(f"another member of the group {self._name} has the same group_instance_id")
         if self._group.due(time.monotonic()):
@@ -403,21 +402,6 @@ class KafkaPythonSource:
             self.seek(where, offset + 1)
             polled.skipped.append(Skipped(where, offset, 1, "no complete batch"))
         return bool(self._unpacking.stuck)
-
-
-def _batch(where: KafkaTopicPartition, rows: list[Row], position: int) -> Batch:
-    """The records as columns; `position` is where the client goes on, which is beyond holes after the last one."""
-    offsets, timestamps_ms, keys, values, headers = zip(*rows, strict=True)
-    return Batch(
-        topic=where.topic,
-        partition=where.partition,
-        offsets=offsets,
-        timestamps_ms=timestamps_ms,
-        values=values,
-        next_offset=max(position, offsets[-1] + 1),
-        size=sum(map(len, filter(None, values))),
-        origin=lambda i: (keys[i], headers[i]),
-    )
 
 
 def _refusal(problem: Exception, task: str) -> Exception:

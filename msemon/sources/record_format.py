@@ -8,14 +8,31 @@ Format: https://kafka.apache.org/documentation/#recordbatch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from msemon.events import Headers
+from msemon.events import Batch, Headers
 
 Row = tuple[int, int, bytes | None, bytes | None, Headers]
 """Offset, timestamp in ms, key, value, headers."""
 
 _MOST_BITS = 63
+
+
+def batch_of(topic: str, partition: int, rows: Sequence[Row], position: int = 0) -> Batch:
+    """Records, at least one, as columns; `position` is where the client goes on, which may be beyond holes after the
+    last one.
+    """
+    offsets, timestamps_ms, keys, values, headers = zip(*rows, strict=True)
+    return Batch(
+        topic=topic,
+        partition=partition,
+        offsets=offsets,
+        timestamps_ms=timestamps_ms,
+        values=values,
+        next_offset=max(position, offsets[-1] + 1),
+        size=sum(map(len, filter(None, values))),
+        origin=lambda i: (keys[i], headers[i]),
+    )
 
 
 def rows(  # noqa: C901, PLR0912, PLR0915 (nothing but the same few lines a field: see below)

@@ -30,6 +30,7 @@ class Prometheus:
     """A running server. Times are unix seconds; no time is now."""
 
     def __init__(self, port: int) -> None:
+        self.port = port
         self._url = f"http://127.0.0.1:{port}"
 
     def ready(self) -> bool:

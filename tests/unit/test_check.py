@@ -17,6 +17,7 @@ import pytest
 from msemon import check
 from msemon.events import Batch
 from msemon.settings import Settings, load
+from msemon.sources import reading
 
 NOW_MS = int(time.time() * 1000)
 
@@ -181,7 +182,7 @@ def test_settings_shape_the_decoding() -> None:
 
 def test_unreachable(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A cluster that does not answer is one line and exit code 1, in bounded time."""
-    monkeypatch.setattr(check, "CONNECT_S", 0.5)
+    monkeypatch.setattr(reading, "CONNECT_S", 0.5)
     out = io.StringIO()
     began = time.monotonic()
     with warnings.catch_warnings():

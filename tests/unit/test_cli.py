@@ -44,8 +44,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     def fake(name: str, code: int) -> types.ModuleType:
         module = types.ModuleType(f"msemon.{name}")
 
-        def run(*arguments: Any) -> int:
-            made.append((name, *arguments))
+        def run(*arguments: Any, **options: Any) -> int:
+            made.append((name, *arguments, *options.values()))
             return code
 
         module.run = run  # type: ignore[attr-defined]
@@ -124,9 +124,13 @@ def test_every_mistake_at_once(capsys: pytest.CaptureFixture[str], monkeypatch: 
         (["demo", "--duration", "-1"], "expected a number above 0, not '-1'"),
         (["demo", "--speed", "nan"], "expected a number above 0, not 'nan'"),
         (["demo", "--port", "70000"], "expected a port from 0 to 65535, not '70000'"),
-        (["replay", "x.jsonl", "--format", "json"], "msemon replay: not in this version"),
-        (["baseline", "x", "--output", "y"], "msemon baseline: not in this version"),
-        (["check", "--suggest"], "--suggest: not in this version"),
+        (["replay", "x.jsonl", "--format", "json", "--label", "job=a"], "--label belongs to --format openmetrics"),
+        (["replay", "x.jsonl", "--format", "html"], "--format html writes a file: --output FILE"),
+        (["replay", "kafka://a?since=1h"], "kafka://a?since=1h: expected kafka://TOPIC?from=TIME&to=TIME"),
+        (["replay", "x.jsonl", "--step", "0s"], "usage: argument --step: expected a duration of at least 1s"),
+        (["replay", "x.jsonl", "--label", "9=a"], "usage: argument --label: expected NAME=VALUE"),
+        (["replay"], "usage: the following arguments are required: SOURCE"),
+        (["baseline", "x"], "usage: the following arguments are required: --output"),
         (["run", "--config", "no.toml"], "no.toml: can't be read: No such file or directory (from --config)"),
         (["run", "--kafka.client-options", '{"nope": 1}'], "has no option nope (from --kafka.client-options)"),
         (

@@ -175,10 +175,7 @@ def test_what_the_image_copies_is_there_and_not_ignored() -> None:
     assert rules[0] == "*"
     kept = [rule.removeprefix("!") for rule in rules if rule.startswith("!")]
     sources = [
-        source
-        for name, rest in DOCKERFILE
-        if name == "COPY" and "--from" not in rest
-        for source in words(rest)[:-1]
+        source for name, rest in DOCKERFILE if name == "COPY" and "--from" not in rest for source in words(rest)[:-1]
     ]
     assert sorted(sources) == sorted(kept)
     assert all((ROOT / source).exists() for source in sources)
