@@ -30,7 +30,7 @@ demo: $(VENV)/.demo ## the whole product on this machine: broker, simulated mode
 test: $(VENV)/.dev ## all tests; those that need more than Python are listed where they can't run
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS) $(ARGS) </dev/null
 
-test-deps: $(VENV)/.dev ## installs that rest where it may: Java, Maven, Prometheus, Alertmanager, systemd (Debian), Apache Kafka (Maven), Helm (pip)
+test-deps: $(VENV)/.dev ## installs that rest where it may: Java, Maven, Prometheus, Alertmanager, systemd, Chromium (Debian), Apache Kafka (Maven), Helm (pip)
 	@PYTHONPATH=tests $(BIN)/python -m support.install </dev/null
 
 check: $(VENV)/.dev ## lint, types, layers, known weaknesses of the image's dependencies

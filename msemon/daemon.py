@@ -24,7 +24,7 @@ from msemon.accounts import Accounts
 from msemon.core.process import Process
 from msemon.core.shape import Shape
 from msemon.core.task import Outcome
-from msemon.core.view import View
+from msemon.core.view import Choose, View
 from msemon.dead_letters import DeadLetters
 from msemon.events import Batch, Decoded
 from msemon.export.families import Selection, select
@@ -117,13 +117,13 @@ class Daemon:
     def registry(self) -> Any:
         return self._pipeline.registry
 
-    def view(self) -> View | None:
+    def view(self, choose: Choose | None = None) -> View | None:
         """What is to be exported now. Without the group's lease the partitions may be another's: none of them."""
         with self._viewing:
             with self._lock:
                 held = self._process.hold(_wall_us(), owned=self._lease_holds())
             try:
-                return held.view()
+                return held.view(choose)
             finally:
                 with self._lock:
                     held.let_go()
@@ -144,6 +144,7 @@ class Daemon:
     def status(self) -> dict[str, Any]:
         with self._lock:
             waiting = self._process.waiting()
+            past = self._process.waiting_for_the_past()
             partitions = sorted(self._process.tasks)
         return {
             "version": __version__,
@@ -155,6 +156,7 @@ class Daemon:
             "partitions": partitions,
             "lease": self._lease_holds(),
             "waiting": {"predictions": waiting[0], "labels": waiting[1]},
+            "labels_for_the_past": past,
         }
 
     # Start, turn, stop.

@@ -13,12 +13,14 @@ from typing import NamedTuple
 import numpy as np
 
 from msemon.core.coverage import counted
+from msemon.core.moments import Index
 from msemon.core.panes import Block, Sheet
 from msemon.core.rolling import Part, Rolling
 from msemon.core.shape import Shape
 from msemon.core.task import NEVER, Task
 from msemon.core.totals import Ledger
-from msemon.core.view import Counts, SeriesKey, Table, View
+from msemon.core.trend import trend
+from msemon.core.view import Choose, Counts, SeriesKey, Table, Trend, View
 from msemon.events import Floats, Ints
 
 _SECOND = 1_000_000
@@ -114,7 +116,20 @@ class Held:
         for own in self._own:
             own.let_go()
 
-    def view(self) -> View:
+    def view(self, choose: Choose | None = None) -> View:
+        """The view of this moment; with the trend of the series that `choose` finds in it."""
+        view = self._view()
+        if choose is not None:
+            view.trend = self._trend(*choose(view))
+        return view
+
+    def _trend(self, models: Index, segments: Index) -> Trend:
+        places = np.concatenate([self._layout.models[models], self._layout.segments[segments]])
+        parts = [Part(own.places, own.windows) for own in self._own]
+        ring = self._shape.hour
+        return trend(parts, ring, self._shape.windows[ring], places, now_of_series(self._own, self._now))
+
+    def _view(self) -> View:
         layout = self._layout
         models, segments = layout.models, layout.segments
         oldest = self._oldest()

@@ -15,7 +15,7 @@ from msemon.core.rolling import Rolling
 from msemon.core.shape import Shape
 from msemon.core.task import Outcome, Task
 from msemon.core.totals import Ledger
-from msemon.core.view import SeriesKey, View
+from msemon.core.view import Choose, SeriesKey, View
 from msemon.core.watch import Given
 from msemon.events import Decoded, Ints
 
@@ -64,6 +64,10 @@ class Process:
         joins = [task.join for task in self.tasks.values()]
         return sum(j.predictions.waiting for j in joins), sum(j.labels.waiting for j in joins)
 
+    def waiting_for_the_past(self) -> int:
+        """Of the labels that wait, those whose prediction may have been made before what was read begins."""
+        return sum(task.join.labels.waiting for task in self.tasks.values() if task.answers_the_past)
+
     def apply(self, partition: int, topic: str, decoded: Decoded, next_offset: int, wall_us: int) -> Outcome:
         """Move one task on by one batch and count what it did."""
         task = self.tasks[partition]
@@ -104,11 +108,11 @@ class Process:
         beats = [Beat(each.task, each.places) for each in own]
         return self._patrol.look(beats, self._ledger, now, share)
 
-    def view(self, wall_us: int, *, owned: bool = True) -> View:
+    def view(self, wall_us: int, *, owned: bool = True, choose: Choose | None = None) -> View:
         """One consistent picture at this wall-clock time; where not `owned`, of the process's counters alone."""
         held = self.hold(wall_us, owned=owned)
         try:
-            return held.view()
+            return held.view(choose)
         finally:
             held.let_go()
 

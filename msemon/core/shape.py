@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_HOUR_US = 3_600_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -42,6 +44,13 @@ class Shape:
     def longest(self) -> int:
         """Index of the longest window."""
         return max(range(len(self.windows)), key=lambda i: self.windows[i].pane_us * self.windows[i].panes)
+
+    @property
+    def hour(self) -> int:
+        """Index of the shortest window of an hour or more; of the longest where none is that long."""
+        lengths = [window.pane_us * window.panes for window in self.windows]
+        return min((i for i, length in enumerate(lengths) if length >= _HOUR_US), key=lengths.__getitem__,
+                   default=self.longest)  # fmt: skip
 
     def dimension_name(self, dimension: int) -> str:
         """The `dimension` label: its keys joined by a comma."""

@@ -149,6 +149,12 @@ class Task:
         span = self._longest.pane_us * (self._longest.panes + 1) + self.shape.timeout_us
         return since == NEVER or self.record_clock < since + span
 
+    @property
+    def answers_the_past(self) -> bool:
+        """Whether labels may come whose predictions would still wait, had they been read."""
+        since = self.incomplete_since
+        return since is not None and (since == NEVER or self.record_clock < since + self.shape.timeout_us)
+
     def mark_incomplete(self) -> None:
         """From here back something of the log is missing."""
         self.incomplete_since = self.record_clock

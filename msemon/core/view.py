@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -42,6 +43,15 @@ class Table:
     drift: Floats  # (DRIFT_ROWS, k), NaN: absent
 
 
+class Trend(NamedTuple):
+    """How the MSE of k series went within one window, in points of equal length, the oldest first."""
+
+    window: str
+    step_s: float  # a point
+    ends: Floats  # (k,) unix seconds at which the newest point ends, NaN where there is none
+    mse: Floats  # (k, points), NaN where a point has no pairs
+
+
 @dataclass(slots=True)
 class View:
     """One consistent picture. Times are unix seconds; NaN stands for absent."""
@@ -59,3 +69,8 @@ class View:
     delays: Counts  # (models, len(DELAY_BOUNDS_S) + 1), per bucket, not cumulative
     delay_sum: Floats  # (models,) seconds
     partitions: frozenset[int] = frozenset()  # whose state is shown
+    trend: Trend | None = None  # of the series that were chosen, where any were
+
+
+Choose = Callable[[View], tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
+"""Columns of a view's models and of its segments whose trend is wanted."""

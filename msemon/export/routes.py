@@ -2,47 +2,44 @@
 
 from __future__ import annotations
 
-import threading
 import zlib
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, Generic, Protocol, TypeVar
+from http import HTTPStatus
+from typing import Any, Protocol
 
 import msgspec
 import structlog
 from prometheus_client.registry import Collector
 
-from msemon.core.view import View
+from msemon.core.view import Choose, View
 from msemon.export.families import Selection
-from msemon.export.page import STYLE_HASH, index, series_json
 from msemon.export.pipeline import written
 from msemon.export.render import Renderer
+from msemon.export.status.asking import Asked, Wrong, model_of, understood
+from msemon.export.status.files import POLICY, page_files
+from msemon.export.status.listing import Directory
+from msemon.export.status.model import Model
+from msemon.export.status.pipeline import pipeline_json
+from msemon.export.status.series import Page
+from msemon.export.turns import Busy, Turns
 from msemon.export.wire import Request, Response, accepts_gzip, said, wants_openmetrics
 
 TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_FORMAT = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
-PATIENCE_S = 30.0
-"""Longest wait for one's turn."""
-
 TRIES = 3
 """Views made for one question, where each was void before it was answered."""
 
-DEFAULT_LIMIT, MOST_ROWS = 1_000, 10_000
-"""Rows of one answer of /api/v1/series."""
+API = "/api/v1/"
 
 _HEADERS = (
     ("Cache-Control", "no-store"),
-    (
-        "Content-Security-Policy",
-        f"default-src 'none'; style-src '{STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    ),
+    ("Content-Security-Policy", POLICY),
     ("Referrer-Policy", "no-referrer"),
     ("X-Content-Type-Options", "nosniff"),
 )
 
 _log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 
 class Site(Protocol):
@@ -57,7 +54,9 @@ class Site(Protocol):
     @property
     def selection(self) -> Selection: ...
 
-    def view(self) -> View | None: ...
+    def view(self, choose: Choose | None = None) -> View | None:
+        """What there is to show, with the trends of what `choose` finds in it."""
+        ...
 
     def stands(self, view: View) -> bool:
         """Whether this view may still be shown."""
@@ -68,54 +67,6 @@ class Site(Protocol):
     def ready(self) -> bool: ...
 
     def status(self) -> dict[str, Any]: ...
-
-
-class Busy(Exception):
-    """Too many wait already, or waiting took too long."""
-
-
-class Turns(Generic[T]):
-    """Makes one answer at a time, and gives it to all who asked for the same before its making began.
-
-    So twenty scrapes at once cost two renderings and not twenty, and the loop that reads Kafka keeps its share of
-    the interpreter; yet nobody is given numbers older than their question.
-    """
-
-    def __init__(self, most: int, patience_s: float = PATIENCE_S) -> None:
-        self._most = most
-        self._patience_s = patience_s
-        self._turn = threading.Lock()
-        self._count = threading.Lock()
-        self._inside = 0
-        self._begun = 0
-        self._made: dict[Hashable, tuple[int, T]] = {}
-
-    def get(self, question: Hashable, make: Callable[[], T]) -> T:
-        """The answer to a question. Raises Busy, and what `make` raises."""
-        asked = self._begun
-        with self._count:
-            if self._inside >= self._most:
-                raise Busy
-            self._inside += 1
-        try:
-            return self._in_turn(question, make, asked)
-        finally:
-            with self._count:
-                self._inside -= 1
-                if not self._inside:
-                    self._made = {}  # nobody waits for it: let its memory go
-
-    def _in_turn(self, question: Hashable, make: Callable[[], T], asked: int) -> T:
-        if not self._turn.acquire(timeout=self._patience_s):
-            raise Busy
-        try:
-            made = self._made.get(question)
-            if made is None or made[0] <= asked:
-                self._begun += 1
-                made = self._made[question] = self._begun, make()
-            return made[1]
-        finally:
-            self._turn.release()
 
 
 def answer_health(site: Site, request: Request) -> Response | None:
@@ -145,11 +96,14 @@ class Routes:
         self._site = site
         self._turns: Turns[tuple[View | None, Response]] = Turns(most)
         self._renderer = Renderer(site.selection)
+        self._directory = Directory()
+        self._files = page_files()
         self._paths: dict[str, Callable[[Request], Response]] = {
             "/metrics": self._metrics,
-            "/": self._index,
-            "/api/v1/status": self._status,
-            "/api/v1/series": self._series,
+            f"{API}status": self._status,
+            f"{API}pipeline": self._pipeline,
+            f"{API}series": self._series,
+            f"{API}model": self._model,
         }
 
     def answer(self, request: Request) -> Response:
@@ -160,25 +114,31 @@ class Routes:
         return dressed(response)
 
     def _worked_out(self, request: Request) -> Response:
+        if (file := self._files.get(request.path)) is not None:
+            return file
         handler = self._paths.get(request.path)
         if handler is None:
-            return said(404)
+            return _refused(request, 404)
         try:
             return handler(request)
+        except Wrong as wrong:
+            return _refused(request, wrong.status, str(wrong))
         except Busy:
-            busy = said(503)
-            return Response(busy.status, busy.body, headers=(("Retry-After", "1"),))
+            busy = _refused(request, 503)
+            return Response(busy.status, busy.body, busy.content_type, (("Retry-After", "1"),))
         except Exception as error:  # noqa: BLE001 - a question must never end the daemon
             _log.exception("request failed", path=request.path)
-            return Response(500, f"500 {type(error).__name__}\n".encode())
+            return _refused(request, 500, type(error).__name__)
 
-    def _shown(self, question: Hashable, make: Callable[[View | None], Response]) -> Response:
+    def _shown(
+        self, question: Hashable, make: Callable[[View | None], Response], choose: Choose | None = None
+    ) -> Response:
         """What is made of a view, for all who asked the same; a view that does not stand any more is shown to nobody,
         however long its answer took to make or to be its asker's turn. Raises Busy.
         """
 
         def made() -> tuple[View | None, Response]:
-            view = self._site.view()
+            view = self._site.view(choose)
             return view, make(view)
 
         for _ in range(TRIES):
@@ -203,22 +163,22 @@ class Routes:
             return Response(200, _zipped(pieces()), kind, (("Content-Encoding", "gzip"),))
         return Response(200, b"".join(pieces()), kind)
 
-    def _index(self, _: Request) -> Response:
-        return self._shown("/", lambda view: Response(200, index(view), "text/html; charset=utf-8"))
+    def _status(self, request: Request) -> Response:
+        understood(request.query, {})
+        return self._turns.get(request.path, lambda: (None, _json(_encoded(self._site.status()))))[1]
 
-    def _status(self, _: Request) -> Response:
-        return self._turns.get("/api/v1/status", lambda: (None, _json(_encoded(self._site.status()))))[1]
+    def _pipeline(self, request: Request) -> Response:
+        understood(request.query, {})
+        return self._turns.get(request.path, lambda: (None, _json(pipeline_json(self._site.registry))))[1]
 
     def _series(self, request: Request) -> Response:
-        model = request.query.get("model")
-        try:
-            offset = _whole(request.query.get("offset", "0"))
-            limit = _whole(request.query.get("limit", str(DEFAULT_LIMIT)))
-        except ValueError:
-            return Response(400, b"400 limit and offset are whole numbers from 0\n")
-        limit = min(limit, MOST_ROWS)
-        question = ("/api/v1/series", model, offset, limit)
-        return self._shown(question, lambda view: _json(series_json(view, model, offset, limit)))
+        asked = Asked.of(request.query)
+        page = Page(asked, self._directory)
+        return self._shown(asked, lambda view: _json(page.answer(view)), page.choose if asked.trend else None)
+
+    def _model(self, request: Request) -> Response:
+        model = Model(model_of(request.query), self._directory)
+        return self._shown((request.path, model.name), lambda view: _json(model.answer(view)), model.choose)
 
 
 def dressed(response: Response) -> Response:
@@ -226,10 +186,12 @@ def dressed(response: Response) -> Response:
     return Response(response.status, response.body, response.content_type, (*response.headers, *_HEADERS))
 
 
-def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= 9):
-        raise ValueError
-    return int(text)
+def _refused(request: Request, status: int, why: str = "") -> Response:
+    """The status, and why where there is more to say: for the API as JSON."""
+    if not request.path.startswith(API):
+        return Response(status, f"{status} {why}\n".encode()) if why else said(status)
+    told = {"error": why or HTTPStatus(status).phrase}
+    return Response(status, msgspec.json.encode(told), "application/json; charset=utf-8")
 
 
 def _encoded(value: object) -> bytes:

@@ -7,16 +7,16 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prometheus_client.registry import Collector
 
-from msemon.core.view import SeriesKey, View
+from msemon.core.view import Choose, SeriesKey, View
 from msemon.export.families import Selection, select
 from msemon.export.pipeline import Pipeline
 from msemon.export.server import Server
-from support.views import view_of
+from support.views import trend_of, view_of
 from support.waiting import wait_until
 
 SMALL = view_of({SeriesKey("price", "7"): [(12.0, 10.0, 1.0), (5.0, 9.0, 0.5)]})
@@ -39,12 +39,14 @@ class FakeSite:
     def __post_init__(self) -> None:
         self.gate.set()
 
-    def view(self) -> View | None:
+    def view(self, choose: Choose | None = None) -> View | None:
         self.views += 1
         assert self.gate.wait(30)
         if isinstance(self.shown, Exception):
             raise self.shown
-        return self.shown
+        if self.shown is None or choose is None:
+            return self.shown
+        return replace(self.shown, trend=trend_of(self.shown, *choose(self.shown)))
 
     def stands(self, view: View) -> bool:
         return not self.void or self.void.pop(0) is not view

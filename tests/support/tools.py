@@ -35,7 +35,8 @@ AMTOOL = Tool("amtool", ("--version",), "prometheus-alertmanager")
 OPENSSL = Tool("openssl", ("version",), "openssl")
 SYSTEMD = Tool("systemd-analyze", ("--version",), "systemd", oldest=250)
 HELM = Tool("helm", ("version", "--short"), None, oldest=3)
-TOOLS = (JAVA, MAVEN, PROMETHEUS, PROMTOOL, ALERTMANAGER, AMTOOL, OPENSSL, SYSTEMD, HELM)
+CHROMIUM = Tool("chromium", ("--version",), "chromium", oldest=120)
+TOOLS = (JAVA, MAVEN, PROMETHEUS, PROMTOOL, ALERTMANAGER, AMTOOL, OPENSSL, SYSTEMD, HELM, CHROMIUM)
 
 
 def found(tool: Tool) -> str | None:

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from msemon.core import moments
-from msemon.core.view import DELAY_BOUNDS_S, DRIFT_ROWS, SeriesKey, Table, View
+from msemon.core.view import DELAY_BOUNDS_S, DRIFT_ROWS, SeriesKey, Table, Trend, View
 from msemon.events import Floats
 from msemon.export.families import Family, Selection
 
@@ -76,6 +76,14 @@ def view_of(
         delays=delays,
         delay_sum=numbers * 0.5,
     )
+
+
+def trend_of(view: View, models: moments.Index, segments: moments.Index) -> Trend:
+    """A wave about the MSE of the first window, of twelve points of 5 minutes; the second row has a gap."""
+    mse = np.concatenate([moments.mse(view.models.windows[0])[models], moments.mse(view.segments.windows[0])[segments]])
+    wave = 1.0 + 0.3 * np.sin(np.arange(12) / 2.0 + np.arange(mse.size)[:, None])
+    wave[1:2, 4:7] = np.nan
+    return Trend("1h", 300.0, np.full(mse.size, 1.7e9), mse[:, None] * wave)
 
 
 def large_view(models: int, segments: int, windows: Sequence[str] = ("5m", "1h", "24h")) -> View:

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from msemon.core.held import Held
-from msemon.core.view import View
+from msemon.core.view import Choose, View
 from msemon.daemon import Daemon
 from msemon.export.wire import Request, Response
 from msemon.settings import load
@@ -28,10 +28,10 @@ class Slow:
         self.let = threading.Semaphore(0)
         make = Held.view
 
-        def slowly(held: Held) -> View:
+        def slowly(held: Held, choose: Choose | None = None) -> View:
             self.begun += 1
             assert self.let.acquire(timeout=30)
-            return make(held)
+            return make(held, choose)
 
         patch.setattr(Held, "view", slowly)
 

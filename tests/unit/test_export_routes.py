@@ -16,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from msemon.core.view import View
-from msemon.export.routes import Busy, Routes, Turns
+from msemon.export.routes import Routes
+from msemon.export.turns import Busy, Turns
 from msemon.export.wire import Request, Response
 from support.sites import FakeSite, until
 from support.views import openmetrics_families
@@ -66,17 +67,17 @@ def test_without_a_view_yet_the_daemons_own_metrics_are_served(site: FakeSite, r
 
 def test_a_view_that_fails_is_one_line_of_500_and_the_next_scrape_works(site: FakeSite, routes: Routes) -> None:
     good, site.shown = site.shown, ValueError("secret\nlines")
-    for path in ("/metrics", "/", "/api/v1/series"):
+    for path, body in (("/metrics", b"500 ValueError\n"), ("/api/v1/series", b'{"error":"ValueError"}')):
         with capture_logs() as logged:
             response = get(routes, path)
         assert response.status == 500
-        assert response.body == b"500 ValueError\n"
+        assert response.body == body
         assert [(line["event"], line["path"]) for line in logged] == [("request failed", path)]
     site.shown = good
     assert get(routes, "/metrics").status == 200
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/", "/api/v1/series"])
+@pytest.mark.parametrize("path", ["/metrics", "/api/v1/series"])
 def test_what_was_made_of_a_view_that_no_longer_stands_is_made_again(site: FakeSite, routes: Routes, path: str) -> None:
     assert isinstance(site.shown, View)
     site.void = [site.shown] * 2
@@ -115,7 +116,20 @@ def test_a_site_that_cannot_say_is_not_well(site: FakeSite, routes: Routes, monk
     assert [line["event"] for line in logged] == ["health failed"]
 
 
-@pytest.mark.parametrize("path", ["/metrics/", "/favicon.ico", "/-/reload", "/api/v1/", "//", "/../etc/passwd"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/metrics/",
+        "/favicon.ico",
+        "/-/reload",
+        "/api/v1/",
+        "//",
+        "/../etc/passwd",
+        "/static/",
+        "/static/../routes.py",
+        "/static/index.html",
+    ],
+)
 def test_anything_else_is_not_found(routes: Routes, path: str) -> None:
     assert get(routes, path).status == 404
 
@@ -124,7 +138,9 @@ def test_anything_else_is_not_found(routes: Routes, path: str) -> None:
 def test_every_answer_keeps_browsers_from_mischief(routes: Routes, path: str) -> None:
     headers = dict(get(routes, path).headers)
     assert headers["X-Content-Type-Options"] == "nosniff"
-    assert headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'sha256-")
+    policy = headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    assert "unsafe" not in policy
     assert headers["Referrer-Policy"] == "no-referrer"
     assert headers["Cache-Control"] == "no-store"
 
@@ -148,6 +164,40 @@ def test_series_are_asked_for_by_model_and_in_pieces(routes: Routes) -> None:
 def test_a_piece_that_is_no_whole_number_is_a_bad_request(routes: Routes, wrong: str) -> None:
     assert get(routes, "/api/v1/series", {"limit": wrong}).status == 400
     assert get(routes, "/api/v1/series", {"offset": wrong}).status == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "status"),
+    [
+        ("/api/v1/series", {"limt": "1"}, 400),
+        ("/api/v1/series", {"window": "9d"}, 400),
+        ("/api/v1/series", {"trend": "true", "window": "9d"}, 400),
+        ("/api/v1/status", {"x": ""}, 400),
+        ("/api/v1/pipeline", {"x": ""}, 400),
+        ("/api/v1/model", {}, 400),
+        ("/api/v1/model", {"model": "x"}, 404),
+        ("/api/v1/models", {}, 404),
+    ],
+)
+def test_what_the_api_refuses_it_says_as_json(routes: Routes, path: str, query: dict[str, str], status: int) -> None:
+    response = get(routes, path, query)
+    assert response.status == status
+    assert response.content_type == "application/json; charset=utf-8"
+    assert json.loads(response.body)["error"]
+
+
+def test_a_model_and_the_pipeline_are_asked_for_by_their_paths(site: FakeSite, routes: Routes) -> None:
+    assert json.loads(get(routes, "/api/v1/model", {"model": "price"}).body)["versions"][0]["version"] == "7"
+    assert "events" in json.loads(get(routes, "/api/v1/pipeline").body)
+    assert site.views == 1, "the pipeline needs none"
+
+
+def test_the_page_and_its_files_are_served_with_their_types(site: FakeSite, routes: Routes) -> None:
+    site.shown = ValueError("the page needs no view")
+    assert get(routes, "/").content_type == "text/html; charset=utf-8"
+    assert get(routes, "/static/main.js").content_type == "text/javascript; charset=utf-8"
+    assert get(routes, "/static/status.css").content_type == "text/css; charset=utf-8"
+    assert get(routes, "/static/icon.svg").content_type == "image/svg+xml"
 
 
 def test_more_who_wait_than_there_are_places_are_told_to_come_again(site: FakeSite, routes: Routes) -> None:

@@ -1,0 +1,1 @@
+"""The status page, and the JSON it is made from."""
