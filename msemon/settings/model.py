@@ -50,7 +50,8 @@ MAX_PANES = 1_000
 
 CLIENT_OWN = frozenset({
     "bootstrap_servers", "group_id", "group_instance_id", "security_protocol", "sasl_mechanism",
-    "sasl_plain_username", "sasl_plain_password", "ssl_cafile", "ssl_certfile", "ssl_keyfile",
+    "sasl_plain_username", "sasl_plain_password", "sasl_oauth_token_provider", "ssl_cafile", "ssl_certfile",
+    "ssl_keyfile", "ssl_check_hostname", "ssl_context",
     "enable_auto_commit", "auto_offset_reset", "isolation_level", "partition_assignment_strategy",
     "key_deserializer", "value_deserializer", "consumer_timeout_ms",
 })  # fmt: skip
@@ -84,22 +85,30 @@ class KafkaSettings(Section):
     """Kafka client library that reads the topics; librdkafka needs the extra msemon[librdkafka]."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """How to speak to the brokers."""
+    sasl_over_plaintext: bool = False
+    """Whether passwords and tokens may cross the network unencrypted; SASL_PLAINTEXT needs it."""
     sasl_mechanism: Annotated[
         Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER", "AWS_MSK_IAM"] | None,
         Unset,
-        later("GSSAPI", "OAUTHBEARER", "AWS_MSK_IAM"),
+        later("GSSAPI", "AWS_MSK_IAM"),
     ] = None
-    """PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; others are not in this version."""
+    """PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER; others are not in this version."""
+    sasl_token_url: MaybeText = None
+    """With OAUTHBEARER, the endpoint that gives tokens for user and password; none: the password is the token."""
+    sasl_token_scope: MaybeText = None
+    """Scope to ask that endpoint for."""
     sasl_username: MaybeText = None
-    """User of the mechanism."""
+    """User of the mechanism, or the client's name at the token endpoint."""
     sasl_password: Annotated[SecretStr | None, Unset] = None
-    """Password of the mechanism; a secret, best kept in a file of the secrets directory."""
+    """Password, the client's secret, or the token; a secret, best kept in a file of the secrets directory."""
     ssl_cafile: File = None
     """PEM file of the authorities that the brokers' certificates are checked against."""
     ssl_certfile: File = None
     """PEM file of the client's own certificate."""
     ssl_keyfile: File = None
     """PEM file of that certificate's key."""
+    ssl_check_hostname: bool = True
+    """Whether the brokers' certificates must be for the addresses they are reached by."""
     group_instance_id: MaybeText = None
     """Static member id, one a replica: a restart then keeps its partitions."""
     start: Begin = Start("latest", "latest")
@@ -115,10 +124,43 @@ class KafkaSettings(Section):
         distinct(topics, "topic")
         return topics
 
+    @field_validator("sasl_over_plaintext")
+    @classmethod
+    def _in_the_clear(cls, allowed: bool, info: ValidationInfo) -> bool:
+        if info.data.get("security_protocol") == "SASL_PLAINTEXT" and not allowed:
+            raise ValueError(
+                "expected true where kafka.security_protocol is SASL_PLAINTEXT: "
+                "what msemon logs in with crosses the network unencrypted"
+            )
+        return allowed
+
+    @field_validator("sasl_token_url", "sasl_token_scope")
+    @classmethod
+    def _token(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("sasl_mechanism", "OAUTHBEARER") != "OAUTHBEARER":
+            raise ValueError("expected none where kafka.sasl_mechanism is not OAUTHBEARER")
+        if value is not None and info.field_name == "sasl_token_scope" and info.data.get("sasl_token_url", "") is None:
+            raise ValueError("expected none where there is no kafka.sasl_token_url")
+        return value
+
+    @field_validator("sasl_token_url")
+    @classmethod
+    def _endpoint(cls, url: str | None, info: ValidationInfo) -> str | None:
+        if url is not None and not re.match(r"https?://[^/\s@]+(/\S*)?$", url):
+            raise ValueError("expected an address that begins with https://, without user and password in it")
+        if url is not None and url.startswith("http:") and not info.data.get("sasl_over_plaintext", True):
+            raise ValueError("expected https://, or kafka.sasl_over_plaintext: the secret would cross unencrypted")
+        return url
+
     @field_validator("sasl_mechanism", "sasl_username", "sasl_password")
     @classmethod
     def _sasl(cls, value: Any, info: ValidationInfo) -> Any:
         protocol = info.data.get("security_protocol")  # absent where it is a mistake itself
+        token = info.data.get("sasl_mechanism") == "OAUTHBEARER" and info.data.get("sasl_token_url", "") is None
+        if info.field_name == "sasl_username" and token:
+            if value is not None:
+                raise ValueError("expected none where kafka.sasl_password is the token: the token says who we are")
+            return value
         if protocol is not None and (value is not None) != protocol.startswith("SASL_"):
             wanted = "none" if value is not None else "a value"
             raise ValueError(f"expected {wanted} where kafka.security_protocol is {protocol}")
@@ -130,6 +172,8 @@ class KafkaSettings(Section):
         protocol = info.data.get("security_protocol", "SSL")
         if path is not None and not protocol.endswith("SSL"):
             raise ValueError(f"expected none where kafka.security_protocol is {protocol}")
+        if path is not None and info.field_name == "ssl_keyfile" and info.data.get("ssl_certfile", "") is None:
+            raise ValueError("expected kafka.ssl_certfile too: a key is of no use without its certificate")
         return path
 
     @field_validator("dead_letter_topic")

@@ -17,6 +17,7 @@ from kafka.errors import AuthorizationError, KafkaConnectionError, KafkaError, S
 
 from msemon.sources.base import ErrorKind, Trouble
 from msemon.sources.login import Login
+from msemon.sources.oauth import NoToken
 
 # ruff: noqa: SLF001
 
@@ -102,6 +103,8 @@ def refusal(problem: BaseException | None) -> KafkaError | None:
         seen.add(id(problem))
         if isinstance(problem, SaslAuthenticationFailedError | NotTrusted):
             return problem
+        if isinstance(problem, NoToken):
+            return SaslAuthenticationFailedError(str(problem))
         if isinstance(problem, _FILE) or (isinstance(problem, ssl.SSLError) and not isinstance(problem, _ENDED)):
             return NotTrusted(str(problem))
         inner = problem.args[0] if problem.args and isinstance(problem.args[0], BaseException) else None

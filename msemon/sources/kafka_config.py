@@ -9,6 +9,7 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 
 from msemon.settings import Settings
 from msemon.settings.model import CLIENT_OWN
+from msemon.sources.oauth import Tokens
 
 CONNECT_S = 10.0
 """How long one attempt to reach the cluster may take."""
@@ -40,11 +41,13 @@ def client_config(settings: Settings, connect_s: float = CONNECT_S) -> dict[str,
         "client_id": "msemon",
         "security_protocol": kafka.security_protocol,
         "sasl_mechanism": kafka.sasl_mechanism,
+        "sasl_oauth_token_provider": Tokens(settings) if kafka.sasl_mechanism == "OAUTHBEARER" else None,
         "sasl_plain_username": kafka.sasl_username,
         "sasl_plain_password": None if password is None else password.get_secret_value(),
         "ssl_cafile": kafka.ssl_cafile,
         "ssl_certfile": kafka.ssl_certfile,
         "ssl_keyfile": kafka.ssl_keyfile,
+        "ssl_check_hostname": kafka.ssl_check_hostname,
     }
     return options | {name: value for name, value in kafka.client_options.items() if name in _common()}
 

@@ -26,6 +26,7 @@ from msemon.sources.group import UNEVEN_S, Group, require_equal
 from msemon.sources.kafka_config import CONNECT_S
 from msemon.sources.librdkafka_client import EARLIEST, LATEST, Client, fatal, refusal, trouble
 from msemon.sources.librdkafka_fetching import Cursor, Fetching
+from msemon.sources.oauth import NoToken
 
 # ruff: noqa: SLF001 (librdkafka's own errors have public names that begin with an underscore)
 
@@ -105,6 +106,8 @@ class LibrdkafkaSource:
             self.close(self._ask_s)
             if isinstance(problem, KafkaException):
                 raise refusal(problem, "connect to the cluster") from problem
+            if isinstance(problem, NoToken):
+                raise Unreachable(str(problem), ErrorKind.AUTHENTICATION) from problem
             raise
 
     def partition_counts(self) -> dict[str, int | None]:

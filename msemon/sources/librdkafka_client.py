@@ -22,6 +22,7 @@ from msemon.sources.base import ErrorKind, Fatal, TopicPartition, Trouble, Unrea
 from msemon.sources.certificates import Certificates
 from msemon.sources.librdkafka_inside import Described, Question, Statistics
 from msemon.sources.login import Login
+from msemon.sources.oauth import Tokens
 
 # ruff: noqa: SLF001 (librdkafka's own errors have public names that begin with an underscore)
 
@@ -53,19 +54,23 @@ EARLIEST, LATEST = OffsetSpec.earliest(), OffsetSpec.latest()
 
 
 class Client:
-    """Made anew for each connection. Raises KafkaException where librdkafka does not take the options."""
+    """Made anew for each connection. Raises KafkaException where librdkafka does not take the options, and NoToken."""
 
     def __init__(self, settings: Settings, ask_s: float) -> None:
         self._ask_s = ask_s
         self._refusals: deque[Trouble] = deque(maxlen=16)
         self._login = Login(settings)
         self._secrets = self._login.now()
+        self._tokens = Tokens(settings) if settings.kafka.sasl_mechanism == "OAUTHBEARER" else None
         self._certificates = Certificates(settings)
         self._not_let_in = False  # since the files were looked at last
         self._look_at_s = 0.0
         self._sent_s: float | None = None  # when the commit that is not answered yet was sent
         self.statistics = Statistics()
-        told = {"error_cb": self._told}
+        told: dict[str, Any] = {"error_cb": self._told}
+        if (tokens := self._tokens) is not None:
+            tokens.now()  # else librdkafka would wait for it for ten seconds, and say nothing of why it does not come
+            told["oauth_cb"] = lambda _options: tuple(tokens.now())
         heard = {"stats_cb": self.statistics.read, "on_commit": self._answered}
         self.consumer: Any = Consumer(config.consumer_config(settings) | told | heard)
         self._asking: Any = AdminClient(config.client_config(settings) | told)
@@ -80,9 +85,9 @@ class Client:
             yield self._refusals.popleft()
 
     def renew_login(self) -> None:
-        """Log in from now on with what the secrets are now."""
+        """Log in from now on with what the secrets are now; for tokens librdkafka asks by itself."""
         secrets = self._login.now()
-        if secrets != self._secrets:
+        if secrets != self._secrets and self._tokens is None:
             self._secrets = secrets
             for each in (self.consumer, self._asking):
                 each.set_sasl_credentials(*secrets)

@@ -48,7 +48,8 @@ _NOT_OURS_TO_GIVE = {name.replace("_", ".") for name in CLIENT_OWN} | {
     "allow.auto.create.topics", "auto.commit.enable", "auto.commit.interval.ms", "check.crcs", "client.dns.lookup",
     "enable.auto.offset.store", "enable.partition.eof", "group.protocol", "group.remote.assignor",
     "metadata.broker.list", "plugin.library.paths", "sasl.mechanisms", "sasl.password", "sasl.username",
-    "ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "statistics.interval.ms",
+    "enable.ssl.certificate.verification", "ssl.ca.location", "ssl.certificate.location", "ssl.key.location",
+    "ssl.endpoint.identification.algorithm", "statistics.interval.ms",
 }  # fmt: skip
 """Options a user may not set: they have a setting of their own, or what msemon promises depends on their value."""
 
@@ -56,7 +57,7 @@ _NOT_OURS_TO_GIVE = {name.replace("_", ".") for name in CLIENT_OWN} | {
 def client_config(settings: Settings) -> dict[str, Any]:
     """Options that every client takes: where the brokers are and how to be let in. Asked anew for each new client."""
     kafka = settings.kafka
-    username, password = Login(settings).now()
+    username, password = Login(settings).now() if kafka.sasl_mechanism != "OAUTHBEARER" else (None, None)
     options = {
         "bootstrap.servers": kafka.bootstrap_servers,
         "client.id": "msemon",
@@ -67,6 +68,7 @@ def client_config(settings: Settings) -> dict[str, Any]:
         "ssl.ca.location": kafka.ssl_cafile,
         "ssl.certificate.location": kafka.ssl_certfile,
         "ssl.key.location": kafka.ssl_keyfile,
+        "ssl.endpoint.identification.algorithm": "https" if kafka.ssl_check_hostname else "none",
         # With librdkafka's 100 ms a broker that refuses us goes through twenty handshakes a second.
         "reconnect.backoff.ms": 500,
         # With librdkafka's 10 s a broker that comes back is noticed late.
@@ -81,7 +83,9 @@ def client_config(settings: Settings) -> dict[str, Any]:
 def consumer_config(settings: Settings) -> dict[str, Any]:
     """Options of the group's consumer. Raises ValueError naming the `client_options` that are not for users."""
     kafka = settings.kafka
-    refused = sorted(name for name in kafka.client_options if name in _NOT_OURS_TO_GIVE)
+    refused = sorted(
+        name for name in kafka.client_options if name in _NOT_OURS_TO_GIVE or name.startswith("sasl.oauthbearer.")
+    )
     if refused:
         raise ValueError(f"kafka.client_options: msemon itself sets {', '.join(refused)}")
     ours = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from support.brokers import Broker, admin, why_no_kafka
 from support.doors import with_door
 from support.lives import Monitor
 from support.report import not_run
+from support.topics import Record, create_topics, produce, unique
 
 USER, PASSWORD = "monitor", "right"
 
@@ -65,7 +68,8 @@ def take(monitor: Monitor, *names: str) -> None:
 @contextmanager
 def living(monitor: Monitor, door: str, password: str = PASSWORD, ready: bool = True) -> Iterator[Any]:
     login: dict[str, Any] = {
-        "kafka__security_protocol": "SASL_PLAINTEXT", "kafka__sasl_mechanism": "PLAIN",
+        "kafka__security_protocol": "SASL_PLAINTEXT", "kafka__sasl_over_plaintext": True,
+        "kafka__sasl_mechanism": "PLAIN",
         "kafka__sasl_username": USER, "kafka__sasl_password": password,
     }  # fmt: skip
     with monitor.run(ready=ready, kafka__bootstrap_servers=door, **login) as running:
@@ -121,3 +125,45 @@ def test_f33_a_wrong_password_is_said_and_tried_again(guarded, tmp_path):
         assert "wrong-one" not in running.log.read_text()
         waits = [line["retry_seconds"] for line in running.said("not let in")]
         assert waits[1] > waits[0]
+
+
+def listed() -> dict[str, list[str]]:
+    """The rights of docs/security.md that msemon can't do without, by the names of resources there."""
+    text = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+    table = text.split("## Rights in Kafka")[1].split("Further rights")[0]
+    rows = re.findall(r"^\| (topic|group)[^`]*`([a-z_.]+)` \| ([^|]+) \|", table, re.MULTILINE)
+    return {name: re.findall("`([A-Z_]+)`", operations) for _, name, operations in rows}
+
+
+def test_f33_the_rights_that_the_docs_list_are_enough(guarded, tmp_path):
+    """With the state and the dead letters in topics: read, kept, restored and sent, and not one refusal."""
+    broker, door = guarded
+    state, letters = unique("state"), unique("letters")
+    monitor = Monitor(broker.bootstrap, tmp_path, state__store="kafka", state__topic=state,
+                      kafka__dead_letter_topic=letters)  # fmt: skip
+    create_topics(broker.bootstrap, {state: 1}, {"cleanup.policy": "compact"})
+    create_topics(broker.bootstrap, {letters: 1})
+    names = {"kafka.topics": monitor.topics, "kafka.group_id": [monitor.settings["kafka.group_id"]],
+             "state.topic": [state], "kafka.dead_letter_topic": [letters]}  # fmt: skip
+    rows = listed()
+    assert rows.keys() == names.keys()
+    patterns = [
+        (ResourcePattern(Resource.GROUP if setting.endswith("group_id") else Resource.TOPIC, name,
+                         ACLResourcePatternType.LITERAL), operation)
+        for setting, found in names.items() for name in found for operation in rows[setting]
+    ]  # fmt: skip
+    with admin(broker.bootstrap) as client:
+        client.create_acls([
+            ACL(f"User:{USER}", "*", ACLOperation[operation], ACLPermissionType.ALLOW, pattern)
+            for pattern, operation in patterns
+        ])  # fmt: skip
+    with living(monitor, door) as running:
+        monitor.send(*monitor.events(100, "first"))
+        monitor.await_exact(running)
+        monitor.await_kept(running)
+    with living(monitor, door) as running:
+        monitor.await_exact(running)
+        produce(broker.bootstrap, monitor.topics[0], [Record(b"no event")])
+        running.until(lambda: monitor.ends(letters)[0] >= 1, "a dead letter", 30, every_s=0.5)
+        assert running.scrape().number("msemon_kafka_errors_total", kind="authorization") == 0
+        assert running.said("state restored")

@@ -45,8 +45,8 @@ def test_f33_a_password_that_is_rotated(tmp_path):
         password("first")
         put(secret, "first\n")
         monitor = Monitor(broker.bootstrap, tmp_path, kafka__security_protocol="SASL_PLAINTEXT",
-                          kafka__sasl_mechanism="SCRAM-SHA-256", kafka__sasl_username=USER, state__store="kafka",
-                          state__topic=unique("state"))  # fmt: skip
+                          kafka__sasl_over_plaintext=True, kafka__sasl_mechanism="SCRAM-SHA-256",
+                          kafka__sasl_username=USER, state__store="kafka", state__topic=unique("state"))  # fmt: skip
         environment = {"MSEMON_SECRETS_DIR": str(secrets)}
         with monitor.run(environment=environment, kafka__bootstrap_servers=door) as daemon:
             monitor.send(*monitor.events(100, "before"))

@@ -399,7 +399,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("key", "text"),
         [
-            ("kafka.sasl_mechanism", "OAUTHBEARER"),
+            ("kafka.sasl_mechanism", "GSSAPI"),
             ("web.config_file", "web.yml"),
         ],
     )
@@ -486,6 +486,46 @@ class TestSecrets:
         assert [line.split(":")[0] for line in lines] == [
             "kafka.sasl_mechanism = null", "kafka.sasl_username = null", "kafka.sasl_password",
         ]  # fmt: skip
+
+    def test_what_goes_unencrypted_must_be_allowed(self) -> None:
+        """Passwords to a broker without TLS, and a client's secret to a token endpoint without."""
+        plain = SASL | {"kafka.security_protocol": "SASL_PLAINTEXT", "kafka.sasl_password": PASSWORD}
+        assert "kafka.sasl_over_plaintext = false: expected true" in mistake(plain)
+        assert load(plain | {"kafka.sasl_over_plaintext": "true"}, environ={}).kafka.sasl_over_plaintext
+        token = SASL | {"kafka.sasl_mechanism": "OAUTHBEARER", "kafka.sasl_password": PASSWORD}
+        http = token | {"kafka.sasl_token_url": "http://example.org/token"}
+        assert "expected https://, or kafka.sasl_over_plaintext" in mistake(http)
+        assert load(http | {"kafka.sasl_over_plaintext": "true"}, environ={}).kafka.sasl_token_url is not None
+        assert load(token | {"kafka.sasl_token_url": "https://example.org"}, environ={}).kafka.sasl_token_scope is None
+
+    @pytest.mark.parametrize("url", ["ftp://a", "example.org/token", "https://", "https://me:x@a/", "file:///etc/passwd"])
+    def test_a_token_endpoint_is_an_address_without_secrets(self, url: str) -> None:
+        """Else the client would try anything urllib knows, and show what it should hide."""
+        given = SASL | {"kafka.sasl_mechanism": "OAUTHBEARER", "kafka.sasl_password": PASSWORD}
+        assert "expected an address that begins with https://" in mistake(given | {"kafka.sasl_token_url": url})
+
+    def test_a_token_needs_no_user_and_other_mechanisms_no_endpoint(self) -> None:
+        token = {"kafka.security_protocol": "SASL_SSL", "kafka.sasl_mechanism": "OAUTHBEARER"}
+        assert load(token | {"kafka.sasl_password": PASSWORD}, environ={}).kafka.sasl_username is None
+        named = token | {"kafka.sasl_username": "ada", "kafka.sasl_password": "x"}
+        assert "the token says who we are" in mistake(named)
+        password = SASL | {"kafka.sasl_password": PASSWORD}
+        assert "is not OAUTHBEARER" in mistake(password | {"kafka.sasl_token_url": "https://example.org"})
+        lonely = token | {"kafka.sasl_password": "x", "kafka.sasl_token_scope": "kafka"}
+        assert "there is no kafka.sasl_token_url" in mistake(lonely)
+
+    def test_a_key_needs_its_certificate(self, tmp_path: Path) -> None:
+        """Alone it would be left out without a word."""
+        key = tmp_path / "key.pem"
+        key.write_text("")
+        flags = {"kafka.security_protocol": "SSL", "kafka.ssl_keyfile": str(key)}
+        assert "expected kafka.ssl_certfile too" in mistake(flags)
+
+    @pytest.mark.parametrize("option", ["ssl_check_hostname", "ssl_context", "sasl_oauth_token_provider"])
+    def test_what_keeps_a_connection_safe_has_a_setting_or_no_switch(self, option: str) -> None:
+        assert "expected options that msemon does not set itself" in mistake(
+            {"kafka.client_options": f'{{"{option}": false}}'}
+        )
 
 
 class TestPrint:

@@ -98,7 +98,7 @@ def test_a_connection_that_is_only_lost_is_no_refusal():
 def test_every_connection_logs_in_with_what_the_secrets_directory_holds_by_then(tmp_path):
     secret = tmp_path / "msemon_kafka__sasl_password"
     secret.write_text("first\n")
-    flags = {"kafka.security_protocol": "SASL_PLAINTEXT", "kafka.sasl_mechanism": "PLAIN", "kafka.sasl_username": "u"}
+    flags = {"kafka.security_protocol": "SASL_SSL", "kafka.sasl_mechanism": "PLAIN", "kafka.sasl_username": "u"}
     settings = load(flags=flags, config=None, secrets_dir=tmp_path, environ={})
     manager = Manager()
     Access(manager, Login(settings))
@@ -112,7 +112,7 @@ def test_every_connection_logs_in_with_what_the_secrets_directory_holds_by_then(
 
 def test_a_password_that_a_flag_has_given_is_not_read_from_the_secrets_directory(tmp_path):
     (tmp_path / "msemon_kafka__sasl_password").write_text("from the file")
-    flags = {"kafka.security_protocol": "SASL_PLAINTEXT", "kafka.sasl_mechanism": "PLAIN", "kafka.sasl_username": "u"}
+    flags = {"kafka.security_protocol": "SASL_SSL", "kafka.sasl_mechanism": "PLAIN", "kafka.sasl_username": "u"}
     given = flags | {"kafka.sasl_password": "from the flag"}
     assert Login(load(flags=given, secrets_dir=tmp_path, environ={})).now() == ("u", "from the flag")
 

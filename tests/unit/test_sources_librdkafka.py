@@ -222,7 +222,13 @@ def test_options_by_kafka_pythons_names_and_by_librdkafkas_own_reach_the_client(
     assert (config["session.timeout.ms"], config["fetch.message.max.bytes"]) == (6000, 7)
 
 
-@pytest.mark.parametrize("option", ["enable.auto.commit", "auto.offset.reset", "no.such.option", "no_such_option"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "enable.auto.commit", "auto.offset.reset", "no.such.option", "no_such_option", "sasl.oauthbearer.config",
+        "enable.ssl.certificate.verification", "ssl.endpoint.identification.algorithm",
+    ],
+)  # fmt: skip
 def test_options_that_break_promises_or_that_nobody_knows_are_refused_by_name(option):
     with pytest.raises(ValueError, match=option):
         opening.look_at_options(settings(client_options={option: "1"}))

@@ -1,0 +1,72 @@
+"""Tokens for OAUTHBEARER: from a file that may be rotated, or from an endpoint that the test serves."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from kafka.errors import SaslAuthenticationFailedError
+
+from msemon.settings import Settings, load
+from msemon.sources.kafka_access import refusal
+from msemon.sources.oauth import SHORT_S, NoToken, Tokens
+from support.token_endpoint import TokenEndpoint, unsecured
+
+
+def settings(**kafka: Any) -> Settings:
+    given = {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER", "sasl_over_plaintext": True}
+    return Settings(kafka=given | kafka)  # type: ignore[arg-type]
+
+
+def test_a_token_in_a_file_is_read_anew_and_never_trusted_for_long(tmp_path):
+    secret = tmp_path / "msemon_kafka__sasl_password"
+    flags = {"kafka.security_protocol": "SASL_SSL", "kafka.sasl_mechanism": "OAUTHBEARER"}
+    secret.write_text("first\n")
+    tokens = Tokens(load(flags=flags, secrets_dir=tmp_path, environ={}), wall_s=lambda: 1_000.0)
+    assert tokens.now() == ("first", 1_000.0 + SHORT_S)
+    secret.write_text("second\n")
+    assert tokens.token() == "second"
+
+
+def test_a_token_holds_no_longer_than_it_says_itself():
+    now_s = time.time()
+    tokens = Tokens(settings(sasl_password=unsecured("me", 10)))
+    assert now_s + 9 <= tokens.now().until_s <= now_s + 11
+    with pytest.raises(NoToken, match=r"kafka\.sasl_password: the token has ended"):
+        Tokens(settings(sasl_password=unsecured("me", -1))).now()
+
+
+def test_a_token_is_asked_for_once_until_most_of_its_time_is_over():
+    now = [time.time()]
+    with TokenEndpoint("me", "a secret:+", lasts_s=100) as endpoint:
+        given = settings(sasl_token_url=endpoint.url, sasl_username="me", sasl_password="a secret:+")
+        tokens = Tokens(given, wall_s=lambda: now[0])
+        first = tokens.now()
+        now[0] += 79
+        assert tokens.now() is first
+        assert endpoint.asked == 1
+        now[0] += 2
+        assert tokens.now().until_s == now[0] + 100
+        assert endpoint.asked == 2
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b"not JSON", b'{"access_token": ""}', b'{"access_token": "a\\u0001b"}', b"[" * 9999]
+)
+def test_an_answer_that_is_no_token_is_said_without_what_it_is(body):
+    with TokenEndpoint("me", "secret") as endpoint:
+        endpoint.body = body
+        with pytest.raises(NoToken, match=r"^kafka\.sasl_token_url: not a token( in JSON)?$"):
+            Tokens(settings(sasl_token_url=endpoint.url, sasl_username="me", sasl_password="secret")).now()
+
+
+def test_an_endpoint_that_refuses_or_is_not_there_is_said_as_a_refusal_and_no_secret_with_it():
+    with TokenEndpoint("me", "secret") as endpoint:
+        given = settings(sasl_token_url=endpoint.url, sasl_username="me", sasl_password="wrong-4711")
+        with pytest.raises(NoToken, match="answers 401") as caught:
+            Tokens(given).now()
+    assert "4711" not in str(caught.value)
+    assert isinstance(refusal(caught.value), SaslAuthenticationFailedError)
+    with pytest.raises(NoToken, match="refused"):
+        Tokens(given).now()
