@@ -150,8 +150,8 @@ class Reader:
             position, moved_s = start, time.monotonic()
             while position <= end and not self._stopping.is_set():
                 unpacking.begin()
-                for record in consumer.poll(timeout_ms=200).get(self._where, ()):
-                    self.contents.add(record.key, record.value)
+                for _, _, key, value, _ in consumer.poll(timeout_ms=200).get(self._where, ()):
+                    self.contents.add(key, value)
                 for skipped in unpacking.skipped:
                     log.warning("unreadable records of the state topic passed over", **skipped._asdict())
                 if positions(consumer).get(self._where, position) > position:
