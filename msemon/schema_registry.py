@@ -98,6 +98,7 @@ class SchemaRegistry:
             except NoSuchSchema:
                 self._settle(ident, None)
             except Exception as problem:  # noqa: BLE001 (whatever it is, the answer is still to come)
+                self._put_off(ident)
                 self._on_error()
                 log.warning("the schema registry gives no schema", schema=ident, error=_said(problem), retry_s=retry)
                 time.sleep(retry)
@@ -109,6 +110,11 @@ class SchemaRegistry:
             ident = next(iter(self._wanted), None)
             self._asking = ident is not None
             return ident
+
+    def _put_off(self, ident: int | str) -> None:
+        """To the end: one that can't be had must not keep those behind it waiting."""
+        with self._lock:
+            self._wanted[ident] = self._wanted.pop(ident)
 
     def _settle(self, ident: int | str, schema: Schema | None) -> None:
         with self._lock:

@@ -84,6 +84,17 @@ def test_without_an_answer_nothing_is_concluded(answer: Any) -> None:
     assert awaited == [1, 0]
 
 
+def test_one_that_can_not_be_had_keeps_no_other_waiting() -> None:
+    answers = Answers()
+    answers.answers |= {"/schemas/ids/7": Away("500"), "/schemas/ids/8": {"schema": "x"}}
+    registry = SchemaRegistry(answers, retry_s=RETRY)
+    assert registry.find(7) is None
+    assert found(registry, 8) == Schema("x", "AVRO")
+    assert registry.find(7) is None
+    answers.answers["/schemas/ids/7"] = {"schema": "y"}
+    assert found(registry, 7) == Schema("y", "AVRO")
+
+
 def test_references_come_with_a_schema_each_after_its_own() -> None:
     answers = Answers()
     answers.answers |= {
