@@ -213,7 +213,7 @@ class _Tolerant(Fetcher.PartitionRecords):  # type: ignore[misc]
         """Whether nobody is to see this batch; keeps account of the aborted transactions (KIP-98)."""
         if self.isolation_level == IsolationLevel.READ_COMMITTED and batch.has_producer_id():
             self._consume_aborted_transactions_up_to(batch.last_offset)
-            if self._contains_abort_marker(batch):
+            if batch.records_count > 0 and self._contains_abort_marker(batch):  # a compaction may have taken it
                 self.aborted_producer_ids.discard(batch.producer_id)
             elif self._is_batch_aborted(batch):
                 return True

@@ -153,6 +153,17 @@ def test_after_a_compaction_reading_goes_on_behind_the_batch():
     assert part.next_fetch_offset == 42
 
 
+def test_a_marker_that_a_compaction_has_emptied_is_passed_without_a_word():
+    """The cleaner keeps a producer's last batch without its records (Java's `containsAbortMarker` knows)."""
+    batch = marker(1, 7, 0)[:HEADER]
+    struct.pack_into(">i", batch, 8, HEADER - 12)  # its length
+    struct.pack_into(">i", batch, HEADER - 4, 0)  # its records
+    data = part_of(0, b"a", 9) + with_checksum(batch) + part_of(2, b"b", 9)
+    part = ours(bytes(data), isolation_level=IsolationLevel.READ_COMMITTED, aborted_transactions=[])
+    assert [row[3] for row in fetched(part)] == [b"a", b"b"]
+    assert (part.next_fetch_offset, part._unpacking.skipped) == (3, [])
+
+
 def test_old_formats_come_as_rows_too():
     builder = LegacyRecordBatchBuilder(1, 0, 1 << 20)
     for offset in range(3):
