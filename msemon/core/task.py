@@ -22,6 +22,8 @@ from msemon.core.watch import Watch
 from msemon.core.windows import Windows, sums
 from msemon.events import Decoded, Floats, Ints, Labels, Pairs, Predictions, Reason
 
+_PLACE_BITS = 20  # of a place in the log: which event of its record
+
 NEVER = np.iinfo(np.int64).min
 """Where no event has been seen."""
 
@@ -220,8 +222,9 @@ class Task:
         widths = np.zeros(len(events.times), np.int64)
         for i, vector in events.vectors.items():
             widths[i] = len(vector)
-        side = Side(self._digest(events.ids), events.times, clocks, events.offsets, events.values, events.weights,
-                    self.names.targets_of(events.targets), widths, events.vectors, events.record_times)  # fmt: skip
+        side = Side(self._digest(events.ids), events.times, clocks, _places(events.offsets), events.values,
+                    events.weights, self.names.targets_of(events.targets), widths, events.vectors,
+                    events.record_times)  # fmt: skip
         joined = self.join.add_labels(side)
         outcome.newest_label = int(events.times.max())
         outcome.duplicate_labels = int(np.count_nonzero(~joined.fresh))
@@ -385,3 +388,12 @@ class Task:
         for store in self.join.stores:
             store.touch()
         self.series.forget_lookups()
+
+
+def _places(offsets: Ints) -> Ints:
+    """Places in the log, each later than the one before: events of one record share their offset."""
+    if (offsets[1:] > offsets[:-1]).all():
+        return offsets << _PLACE_BITS
+    within: Ints = np.arange(offsets.size) - np.searchsorted(offsets, offsets)
+    places: Ints = (offsets << _PLACE_BITS) + np.minimum(within, (1 << _PLACE_BITS) - 1)
+    return places

@@ -88,6 +88,24 @@ def test_a_pair_older_than_every_window_is_in_the_totals_and_rejected_as_too_lat
     assert fed.pairs(SeriesKey("m", "")) == 2
 
 
+def test_labels_of_one_record_have_places_of_their_own_so_that_the_first_stands():
+    """Where they share one, which of them answers hangs on where the index happens to have put them."""
+    for turned in (False, True):
+        fed = Fed()
+        array = decoded([labelled(START, "a", 1.0), labelled(START, "a", 2.0, ("m", None)), labelled(START, "b")])
+        array.labels.offsets[:] = 7
+        fed.task.apply("l", array, 8)
+        store = fed.task.join.labels
+        assert sorted(store.order[store.live()]) == [7 << 20, (7 << 20) + 1, (7 << 20) + 2]
+        if turned:  # as though the index had them the other way round
+            first, second = (np.flatnonzero(store.value == value)[0] for value in (1.0, 2.0))
+            for column in (store.value, store.order, store.ref):
+                column[[first, second]] = column[[second, first]]
+        outcome = fed("p", predicted(START, "a", 5.0, ("m", "", "NL")))
+        assert outcome.matched == 1
+        assert outcome.sums[2].tolist() == [16.0, 16.0], "the error is to the label that came first"
+
+
 def test_a_label_of_another_shape_is_told_with_its_row_and_still_answers_others():
     fed = Fed()
     fed("p", predicted(START, "a", (1.0, 2.0), ("m", "", "")), predicted(START, "a", 1.0, ("n", "", "")))
