@@ -26,6 +26,7 @@ from msemon.core.shape import Shape
 from msemon.core.task import Outcome
 from msemon.core.view import Choose, View
 from msemon.dead_letters import DeadLetters
+from msemon.decoding.portions import portions
 from msemon.events import Batch, Decoded
 from msemon.export.families import Selection, select
 from msemon.export.pipeline import Pipeline
@@ -358,7 +359,8 @@ class Daemon:
         self._in_step.polled(bool(polled.batches))
         for batch in polled.batches:
             if ownership.reads(batch.partition):
-                self._in_step.put(batch, now)
+                for portion in portions(batch, self._decoder.most_events(batch)):
+                    self._in_step.put(portion, now)
                 self._accounts.fetched(batch)
         for gap in polled.gaps:
             self._pipeline.offset_gap_records.labels(gap.where.topic, str(gap.where.partition)).inc(gap.records)

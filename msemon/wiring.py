@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,6 +51,8 @@ class Decoder(Protocol):
     """Bytes to events; one that has to wait for a schema gives None until it is there."""
 
     def decode(self, batch: Batch, wall_us: int) -> Decoded | None: ...
+
+    def most_events(self, batch: Batch) -> Sequence[int] | None: ...
 
 
 class SchemasMissing(Exception):
@@ -110,7 +112,9 @@ def decoder_of(
     if settings.format.encoding == "json" and bare:
         return plain
     parser = _parser_of(settings, plain, on_registry_error, on_schemas_awaited)
-    return DocumentDecoder(parser if bare else CloudEvents(parser, plain.parse), **_common(settings))
+    if not bare:
+        parser = CloudEvents(parser, plain.parse, settings.format.fields)
+    return DocumentDecoder(parser, **_common(settings))
 
 
 def _parser_of(

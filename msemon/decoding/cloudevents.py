@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from msemon.decoding.documents import Item, Message, Parser
+from msemon.decoding.fields import parse_fields
 from msemon.events import Batch, Reason
 
 PREFIX: Final = "ce_"
+_TIME: Final = PREFIX + "time"
 _STRUCTURED: Final = "application/cloudevents"
 _JSON: Final = "application/cloudevents+json"
 _CONTENT: Final = ("data", "data_base64")
@@ -30,15 +32,17 @@ class _Taken(NamedTuple):
 
 
 class CloudEvents:
-    """Takes attributes off, has the rest parsed, and adds the attributes to each event as text, as `ce_…`.
+    """Takes attributes off, has the rest parsed, and adds attributes to each event as text, as `ce_…`.
 
-    An event that states no time has that of the attribute `time`.
+    Those that a path of `fields` begins with, and no others: each event of an array gets them, and a message may have
+    tens of thousands of both. An event that states no time has that of the attribute `time`.
     """
 
-    def __init__(self, parser: Parser, parse_json: Callable[[bytes], Any]) -> None:
-        """`parse_json` gives a document or the Reason why there is none."""
+    def __init__(self, parser: Parser, parse_json: Callable[[bytes], Any], fields: Mapping[str, str]) -> None:
+        """`parse_json` gives a document or the Reason why there is none; `fields` are as in `json.JsonDecoder`."""
         self._parser = parser
         self._parse_json = parse_json
+        self._looked_at = {_TIME} | {path[0] for path in parse_fields(fields).values()}
 
     def parse(self, batch: Batch) -> list[Item] | None:
         taken = [self._take(batch, row, value) for row, value in enumerate(batch.values)]
@@ -56,7 +60,7 @@ class CloudEvents:
         if value is not None and kind.startswith(_STRUCTURED):
             return self._structured(value) if kind == _JSON else _Taken(None, Reason.UNKNOWN_SCHEMA, {})
         if "ce_specversion" in headers:
-            return _binary(value, headers)
+            return self._binary(value, headers)
         return _Taken(value, None, {})
 
     def _structured(self, value: bytes) -> _Taken:
@@ -64,7 +68,7 @@ class CloudEvents:
         if isinstance(envelope, Reason):
             return _Taken(None, envelope, {})
         texts = ((PREFIX + name, _text(each)) for name, each in envelope.items() if name not in _CONTENT)
-        attributes = {name: text for name, text in texts if text is not None}
+        attributes = {name: text for name, text in texts if text is not None and name in self._looked_at}
         packed = envelope.get("data_base64")
         if packed is not None:
             try:
@@ -74,13 +78,12 @@ class CloudEvents:
         data = envelope.get("data")
         return _Taken(None, Reason.MISSING_FIELD if data is None else Message(data), attributes)
 
-
-def _binary(value: bytes | None, headers: Mapping[str, bytes]) -> _Taken:
-    try:
-        attributes = {name: text.decode() for name, text in headers.items() if name.startswith(PREFIX)}
-    except UnicodeDecodeError:
-        return _Taken(None, Reason.MALFORMED, {}) if value is not None else _Taken(None, None, {})
-    return _Taken(value, None, attributes)
+    def _binary(self, value: bytes | None, headers: Mapping[str, bytes]) -> _Taken:
+        try:
+            attributes = {name: text.decode() for name, text in headers.items() if name.startswith(PREFIX)}
+        except UnicodeDecodeError:
+            return _Taken(None, Reason.MALFORMED, {}) if value is not None else _Taken(None, None, {})
+        return _Taken(value, None, {name: text for name, text in attributes.items() if name in self._looked_at})
 
 
 def _text(attribute: Any) -> str | None:
@@ -100,4 +103,4 @@ def _with(item: Item, attributes: Mapping[str, str]) -> Item:
         document = [{**each, **attributes} if isinstance(each, dict) else each for each in document]
     elif isinstance(document, dict):
         document = {**document, **attributes}
-    return Message(document, attributes.get("ce_time"))
+    return Message(document, attributes.get(_TIME))

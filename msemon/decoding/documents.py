@@ -21,6 +21,7 @@ from msemon.decoding.times import record_times
 from msemon.events import Batch, Decoded, Reason
 
 _NOTHING: Final[tuple[Any, ...]] = (None,) * len(NAMES)
+_EVENT_BYTES: Final = 8  # that an event of an array takes, nearly always, at least
 
 
 class Message(NamedTuple):
@@ -92,6 +93,10 @@ class DocumentDecoder:
         decoded = columns.decoded(batch if whole else _at(batch, at), kept)
         decoded.records = None if whole else at
         return decoded
+
+    def most_events(self, batch: Batch) -> list[int] | None:
+        """As `json.JsonDecoder.most_events`, only guessed: what a message holds shows when it is parsed."""
+        return [len(value or b"") // _EVENT_BYTES + 1 for value in batch.values]
 
     def _spread(self, parsed: list[Item]) -> _Events:
         """A row for each event: of lists, one for each of their elements."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final, cast
 
 import msgspec
@@ -28,6 +29,8 @@ _DIGITS_READ: Final = 400  # of an integer; one with more is beyond any float, a
 _BEYOND: Final = 10**_DIGITS_READ
 _MAY_FAIL: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 NOTHING: Final[tuple[Any, ...]] = (None,) * len(NAMES)
+_FIRST: Final = itemgetter(0)
+_OPENS: Final = {ord("{")}
 
 
 class JsonDecoder:
@@ -93,6 +96,16 @@ class JsonDecoder:
         batch's own, but for batches with arrays in them: see `Decoded.records`.
         """
         return self._decode(batch, wall_us, None)
+
+    def most_events(self, batch: Batch) -> list[int] | None:
+        """How many events each record may hold, told without decoding it; None where that is one each."""
+        try:
+            if set(map(_FIRST, batch.values)) <= _OPENS:  # type: ignore[arg-type]  # why it may raise
+                return None
+        except (TypeError, IndexError):  # one without a value, or an empty one
+            pass
+        most = self._message_events
+        return [min(value.count(b",") + 1, most) if value and is_array(value) else 1 for value in batch.values]
 
     def _decode(self, batch: Batch, wall_us: int, refused: Mapping[int, Reason] | None) -> Decoded:
         """Arrays are taken apart once: with `refused`, by row, that has been done."""

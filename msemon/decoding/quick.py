@@ -110,20 +110,23 @@ def _time(ts: float | str | None, claimed: int) -> int:
         return claimed
     if isinstance(ts, str):
         return from_text(ts)
-    return from_number(ts) if ts > 0 else 0
+    return from_number(ts) if 0 < ts <= LARGEST else 0
 
 
 def _ids(column: Column) -> list[bytes | None]:
     """UTF-8 of texts and integers; None where there is no id that can be used."""
     if set(map(type, column)) == {str} and all(column):
-        return list(map(str.encode, column))
+        try:
+            return list(map(str.encode, column))
+        except UnicodeEncodeError:  # a lone surrogate, which documents may have
+            pass
     return [_id(each) for each in column]
 
 
 def _id(ident: str | int | None) -> bytes | None:
     if isinstance(ident, int):
         return str(ident).encode() if -LARGEST <= ident <= LARGEST else None
-    return ident.encode() if ident else None
+    return ident.encode("utf-8", "surrogatepass") if ident else None  # as `judge` has it
 
 
 def _targets(model: Column, version: Column, labels: Bools, keys: Keys) -> tuple[Sequence[Target | None], Bools]:

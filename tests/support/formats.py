@@ -68,7 +68,8 @@ def avro(schemas: Any = None, **changed: Any) -> DocumentDecoder:
 
 def cloudevents(parser: Parser | None = None, **changed: Any) -> DocumentDecoder:
     plain = decoder()
-    return documents(CloudEvents(parser or JsonParser(plain), plain.parse), **changed)
+    made = CloudEvents(parser or JsonParser(plain), plain.parse, changed.get("fields", {}))
+    return documents(made, **changed)
 
 
 def in_avro(event: Any) -> bytes:

@@ -90,6 +90,9 @@ class Stalling:
         self.inside = threading.Event()
         self.go_on = threading.Event()
 
+    def most_events(self, *arguments: Any) -> Any:
+        return self._decoder.most_events(*arguments)
+
     def decode(self, *arguments: Any) -> Any:
         self.inside.set()
         assert self.go_on.wait(60.0)

@@ -7,6 +7,7 @@ import decimal
 import io
 import json
 import struct
+import tracemalloc
 import uuid
 from typing import Any
 
@@ -133,6 +134,34 @@ def test_attributes_are_fields_as_text_and_time_is_the_last_resort() -> None:
     assert decoded.predictions.ids == [b"o-1", b"o-2"]
     assert decoded.predictions.keys == [("m", "7", "__none__", "__none__")] * 2
     assert decoded.predictions.times.tolist() == [1_732_258_800_000_000, RECORD_MS * 1_000]
+
+
+def test_thousands_of_attributes_are_not_copied_to_thousands_of_events() -> None:
+    """Of 100 kB: with every attribute on every event it took gigabytes."""
+    many: dict[str, Any] = {f"a{i}": "1" for i in range(5_000)}
+    headers = [*BINARY, *((f"ce_a{i}", b"1") for i in range(5_000))]
+    values = [structured([EVENT] * 2, **many), json.dumps([{}] * 5_000).encode(), structured([{}] * 5_000, **many)]
+    events = with_headers(batch(values), [STRUCTURED, headers, STRUCTURED])
+    tracemalloc.start()
+    decoded = cloudevents(fields={"version": "ce_a7"}).decode(events, WALL_US)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert decoded is not None
+    assert (decoded.labels.ids, decoded.labels.targets) == ([b"a"] * 2, [(None, "1")] * 2)
+    assert decoded.kinds[Kind.REJECTED] == 10_000
+    assert most < 50_000_000
+
+
+@pytest.mark.parametrize("message", [
+    b'{"id":"\\ud800","model":"m","prediction":1}', b'{"id":"a","label":1,"ts":Infinity}',
+    b'{"id":"a","label":1,"ts":-Infinity}', b'{"id":"\\ud800","label":1,"ts":1e300}',
+])  # fmt: skip
+def test_what_only_careful_json_reads_is_in_cloudevents_what_it_is_in_json(message: bytes) -> None:
+    values = [message, b'{"id":"z","label":2}']
+    expected = plain(decoder().decode(batch(values), WALL_US))
+    assert plain(both(cloudevents(), batch(values))) == expected
+    wrapped = [b'{"data":' + each + b"}" for each in values]
+    assert plain(both(cloudevents(), with_headers(batch(wrapped), [STRUCTURED] * 2))) == expected
 
 
 @pytest.mark.parametrize(
