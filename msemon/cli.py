@@ -34,6 +34,8 @@ COMMANDS = {
 }
 FORMATS = ("table", "json", "openmetrics", "parquet", "html")
 
+_OWN_LABELS = ("model", "version", "dimension", "segment", "window", "le")
+
 _GLOBAL = argparse.SUPPRESS  # a default would undo, after the command, what stood before it
 
 
@@ -178,14 +180,23 @@ def _replay(settings: Settings, options: argparse.Namespace) -> int:
     from msemon.replaying import command
 
     _baseline_file(settings)
+    _topics_too(settings, options.sources)
     step_us = None if options.step is None else round(options.step.seconds * 1e6)
     labels = dict(options.label or [])
     return command.replay(settings, command.Options(options.sources, options.format, step_us, options.output, labels))
 
 
+def _topics_too(settings: Settings, sources: Sequence[str]) -> None:
+    """Refuses what topics can't be read with, where there are any."""
+    if any(source.startswith("kafka://") for source in sources):
+        _client_options(settings)
+        _format(settings)
+
+
 def _baseline(settings: Settings, options: argparse.Namespace) -> int:
     from msemon.replaying import baselines
 
+    _topics_too(settings, options.sources)
     return baselines.baseline(settings, baselines.Options(options.sources, options.output, options.compare))
 
 
@@ -231,13 +242,22 @@ def _choice(
     return default
 
 
+def _command(argv: list[str]) -> str | None:
+    """The command, which is no flag's value."""
+    for before, word in zip(["", *argv], argv, strict=False):
+        is_value = before.startswith("--") and "=" not in before and before != "--print-config"
+        if word in COMMANDS and not is_value:
+            return word
+    return None
+
+
 def _take_flags(argv: list[str]) -> tuple[list[str], dict[str, str], list[str]]:
     """Takes the settings' flags out, wherever they stand: (what argparse shall read, flags, mistakes).
 
     By hand, because argparse stops at the first mistake.
     """
     names = {key.flag: key.name for key in KEYS.values()} | {f"--{section}": section for section in SECTIONS}
-    if "replay" in argv:
+    if _command(argv) == "replay":
         del names["--format"]  # here it is what comes out
     rest: list[str] = []
     flags: dict[str, str] = {}
@@ -367,6 +387,8 @@ def _label(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not re.fullmatch("[a-zA-Z_][a-zA-Z0-9_]*", name):
         raise argparse.ArgumentTypeError(f"expected NAME=VALUE, not {text!r}")
+    if name in _OWN_LABELS or name.startswith("__"):
+        raise argparse.ArgumentTypeError(f"{name!r} is a label that samples have already, or Prometheus' own")
     return name, value
 
 

@@ -60,8 +60,9 @@ def _documents(batch: Batch) -> Iterator[Document]:
             document = msgspec.json.decode(value or b"null")
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             continue
-        if isinstance(document, dict):
-            yield document
+        for event in document if isinstance(document, list) else [document]:
+            if isinstance(event, dict):
+                yield event
 
 
 # Where things are.

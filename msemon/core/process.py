@@ -17,7 +17,7 @@ from msemon.core.task import Outcome, Task
 from msemon.core.totals import Ledger
 from msemon.core.view import Choose, SeriesKey, View
 from msemon.core.watch import Given
-from msemon.events import Decoded, Ints
+from msemon.events import Decoded, Floats, Ints
 
 
 class Process:
@@ -26,6 +26,8 @@ class Process:
     def __init__(self, topics: list[str], shape: Shape, new_key: Callable[[], bytes]) -> None:
         self.tasks: dict[int, Task] = {}
         self.partitions = 0  # of each topic, as far as the cluster has told: others may own most of them
+        self.on_ended: Callable[[SeriesKey, Floats], None] = lambda _, __: None
+        """Called with the counters (6,) of each series that has ended, before they are forgotten."""
         self._topics = topics
         self.shape = shape
         self._new_key = new_key
@@ -146,4 +148,5 @@ class Process:
         for here in places.values():
             held[here[here >= 0]] = True
         longest = self.shape.windows[self.shape.longest]
-        self._ledger.expire(held, wall_us - longest.pane_us * (longest.panes + 1))
+        for key, counters in self._ledger.expire(held, wall_us - longest.pane_us * (longest.panes + 1)):
+            self.on_ended(key, counters)

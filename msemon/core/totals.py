@@ -135,9 +135,12 @@ class Ledger:
         self._size_up()
         return self._folded[places].astype(np.float64)
 
-    def expire(self, held: npt.NDArray[np.bool_], before_us: int) -> None:
-        """Drop the series that no task holds (by place) and that were last counted before this time."""
+    def expire(self, held: npt.NDArray[np.bool_], before_us: int) -> list[tuple[SeriesKey, Floats]]:
+        """Drop the series that no task holds (by place) and that were last counted before this time; gives their
+        counters (6,).
+        """
         self._size_up()
+        gone = []
         for place in np.flatnonzero(~held & (self._touched[: len(self.keys)] < before_us)).tolist():
             key = self.keys[place]
             if key is None:
@@ -147,10 +150,11 @@ class Ledger:
             del self._places[key]
             self._free.append(place)
             self._segments -= bool(key.dimension and key.segment != OTHER)
-            self._counters.take(place)
+            gone.append((key, self._counters.take(place).sum(axis=0)))
             self._delay_sum.take(place)
             self._delays[place] = 0
             self._folded[place] = 0
+        return gone
 
     def _place(self, key: SeriesKey) -> int:
         place = self._places.get(key)

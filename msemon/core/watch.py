@@ -79,6 +79,7 @@ class Watch:
         self.rings: list[Ring] = [{} for _ in shape.windows]
         self.given: Given = {}
         self.kept: dict[SeriesKey, Kept] = {}
+        self.kept_us = KEPT_US
         self.version = 0  # goes up with every change of a baseline
         self.dirty = True
         self.kept_dirty = True
@@ -290,7 +291,7 @@ class Watch:
 
     def forget(self, record_clock: int) -> None:
         """Drop what was kept for long enough."""
-        for key in [key for key, kept in self.kept.items() if kept.ended_us < record_clock - KEPT_US]:
+        for key in [key for key, kept in self.kept.items() if kept.ended_us < record_clock - self.kept_us]:
             self._forget(key)
 
     def _forget(self, key: SeriesKey) -> None:

@@ -72,6 +72,7 @@ def measure(sources: Sequence[str], settings: Settings, progress: Progress) -> t
     with opened(sources, settings) as streams:
         whole = [_OfOneTask(stream) for stream in streams]
         engine = Engine(settings, whole, step_us, None, lambda tally: progress(streams, tally), shape)
+        engine.process.tasks[0].watch.kept_us = _FOR_EVER
         engine.run()
         refused(sources, engine.tally)
     learnt = _learnt(engine.process.tasks[0])

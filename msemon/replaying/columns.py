@@ -30,10 +30,14 @@ def blocks(recording: Recording) -> Iterator[dict[str, Any]]:
 def whole(recording: Recording) -> dict[str, Any]:
     """All of them."""
     parts = [*blocks(recording)]
-    names = [*NAMES, *_value_names(recording)]
     empty = {name: np.empty(0, "datetime64[us]" if name == "time" else object if name in NAMES else float)
-             for name in names}  # fmt: skip
-    return {name: np.concatenate([empty[name], *(part[name] for part in parts)]) for name in names}
+             for name in names(recording)}  # fmt: skip
+    return {name: np.concatenate([none, *(part[name] for part in parts)]) for name, none in empty.items()}
+
+
+def names(recording: Recording) -> list[str]:
+    """Of the columns, in their order."""
+    return [*NAMES, *_value_names(recording)]
 
 
 def _value_names(recording: Recording) -> list[str]:
@@ -46,7 +50,7 @@ def _is_value(label: tuple[str, str] | None) -> bool:
 
 def _block(recording: Recording, series: Series, begin: int, end: int) -> dict[str, Any]:
     own = {(c.name, c.label and c.label[1]): series.values(c, begin, end) for c in series.columns if _is_value(c.label)}
-    parts: dict[str, list[Any]] = {name: [] for name in (*NAMES, *_value_names(recording))}
+    parts: dict[str, list[Any]] = {name: [] for name in names(recording)}
     times = recording.times.astype("datetime64[us]")
     for place in range(end - begin):
         for window in recording.windows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,9 +15,10 @@ from typing import IO, Any
 
 import msgspec
 
+from msemon.core.view import SeriesKey
 from msemon.export.families import select
 from msemon.replaying import columns, openmetrics
-from msemon.replaying.run import Progress, Replay, run, summary
+from msemon.replaying.run import Numbers, Progress, Replay, models, run, segments
 from msemon.replaying.streams import BadSource
 from msemon.replaying.words import name, number, said, segment, time_text
 from msemon.settings import Settings, SettingsError
@@ -85,13 +87,10 @@ def _parquet(done: Replay, out: IO[bytes]) -> None:
     import pyarrow.parquet as pq
 
     assert done.recording is not None
-    writer = None
-    for block in columns.blocks(done.recording):
-        rows = pa.table({name: pa.array(values, _arrow_type(pa, name)) for name, values in block.items()})
-        writer = writer or pq.ParquetWriter(out, rows.schema, compression="zstd")
-        writer.write_table(rows)
-    assert writer is not None, "a replay without a series has raised"
-    writer.close()
+    schema = pa.schema([(name, _arrow_type(pa, name)) for name in columns.names(done.recording)])
+    with pq.ParquetWriter(out, schema, compression="zstd") as writer:
+        for block in columns.blocks(done.recording):
+            writer.write_table(pa.table(block, schema=schema))
 
 
 def _arrow_type(pa: Any, name: str) -> Any:
@@ -103,14 +102,13 @@ def _arrow_type(pa: Any, name: str) -> Any:
 def placed(output: str | None, put: Callable[[IO[bytes]], object]) -> None:
     """What `put` writes goes to the file, which appears whole or not at all; or, only when it is whole, to stdout."""
     if output is None:
-        with tempfile.TemporaryFile() as whole:
-            put(whole)
-            whole.seek(0)
-            while chunk := whole.read(1 << 20):
-                sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
+        _copied(sys.stdout.buffer, put)
         return
     path = Path(output)
+    if path.is_char_device() or path.is_fifo():  # /dev/null, say: not to be replaced by a file
+        with path.open("wb") as device:
+            _copied(device, put)
+        return
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
             put(file)
@@ -121,6 +119,14 @@ def placed(output: str | None, put: Callable[[IO[bytes]], object]) -> None:
         except BaseException:
             Path(file.name).unlink()
             raise
+
+
+def _copied(out: IO[bytes], put: Callable[[IO[bytes]], object]) -> None:
+    with tempfile.TemporaryFile() as whole:
+        put(whole)
+        whole.seek(0)
+        shutil.copyfileobj(whole, out)
+    out.flush()
 
 
 def _umask() -> int:
@@ -139,9 +145,9 @@ def progress_bar() -> Iterator[Progress]:
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    shown = "{task.fields[events]:>13,} events", "{task.speed}"
+    events = TextColumn("{task.fields[events]:>13,} events")
     with Bar(
-        TextColumn("replaying"), BarColumn(), TaskProgressColumn(), TextColumn(shown[0]), TimeRemainingColumn(),
+        TextColumn("replaying"), BarColumn(), TaskProgressColumn(), events, TimeRemainingColumn(),
         console=Console(stderr=True), transient=True,
     ) as bar:  # fmt: skip
         task = bar.add_task("", total=1.0, events=0)
@@ -157,7 +163,7 @@ def table(done: Replay) -> str:
     """Each model and segment, with a line for each window and one for all of it."""
     lines = [
         ("model", "segment", "window", "pairs", "RMSE", "95 % bounds", "MAE", "bias"),
-        *(row for each in (done.view.models, done.view.segments) for row in _rows(done, each)),
+        *(row for key, windows in (*models(done), *segments(done)) for row in _rows(key, windows)),
     ]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     shown = []
@@ -169,23 +175,18 @@ def table(done: Replay) -> str:
     return "\n".join([*shown, "", *said(done)]) + "\n"
 
 
-def _rows(done: Replay, of: Any) -> Iterator[tuple[str, ...]]:
-    for key, windows in summary(done.view, of):
-        for window, numbers in windows.items():
-            bounds = " – ".join(number(numbers[n]) for n in ("rmse_lower", "rmse_upper") if n in numbers)
-            cells = [number(numbers[n]) if n in numbers else "" for n in ("rmse", "mae", "bias")]
-            pairs = f"{numbers['pairs']:,.0f}"
-            yield name(key), segment(key), window, pairs, cells[0], bounds, cells[1], cells[2]
+def _rows(key: SeriesKey, windows: Numbers) -> Iterator[tuple[str, ...]]:
+    for window, numbers in windows.items():
+        bounds = " – ".join(number(numbers[n]) for n in ("rmse_lower", "rmse_upper") if n in numbers)
+        cells = [number(numbers[n]) if n in numbers else "" for n in ("rmse", "mae", "bias")]
+        pairs = f"{numbers['pairs']:,.0f}"
+        yield name(key), segment(key), window, pairs, cells[0], bounds, cells[1], cells[2]
 
 
 def document(done: Replay) -> dict[str, Any]:
     """The same for programs."""
     tally = done.tally
-    series = [
-        {**key._asdict(), "windows": windows}
-        for each in (done.view.models, done.view.segments)
-        for key, windows in summary(done.view, each)
-    ]
+    series = [{**key._asdict(), "windows": windows} for key, windows in (*models(done), *segments(done))]
     kinds: dict[str, dict[str, int]] = {}
     for (topic, kind), count in sorted(tally.kinds.items()):
         kinds.setdefault(topic, {})[kind] = count

@@ -17,8 +17,8 @@ from msemon.core.alarms import Change
 from msemon.core.process import Process
 from msemon.core.shape import Shape
 from msemon.core.task import NEVER, Outcome
-from msemon.core.view import View
-from msemon.events import Decoded, Kind, Reason
+from msemon.core.view import SeriesKey, View
+from msemon.events import Decoded, Floats, Kind, Reason
 from msemon.replaying.streams import Head, Stream
 from msemon.settings import Settings
 from msemon.wiring import shape_of
@@ -77,7 +77,9 @@ class Engine:
         """Raises BadFile where the settings name a baseline file that can't be used."""
         self.tally = Tally()
         self.episodes: list[Episode] = []
+        self.ended: dict[SeriesKey, Floats] = {}  # counters (6,), of all times that a series has ended
         self.process = Process(sorted({s.topic for s in streams}), shape or shape_of(settings), lambda: os.urandom(16))
+        self.process.on_ended = self._ended
         self._streams = streams
         self._step_us = step_us
         self._each = each
@@ -149,6 +151,9 @@ class Engine:
         self.episodes += [Episode(at_us, change) for change in self.process.look(at_us)]
         if self._each is not None:
             self._each(at_us, self.process.view(at_us))
+
+    def _ended(self, key: SeriesKey, counters: Floats) -> None:
+        self.ended[key] = self.ended.get(key, 0.0) + counters
 
     def _apply(self, stream: Stream, decoded: Decoded, last_us: int) -> None:
         outcome = self.process.apply(stream.partition, stream.topic, decoded, 0, last_us)  # offsets are for restarts

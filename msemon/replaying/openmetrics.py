@@ -13,6 +13,8 @@ from msemon.export.families import Selection
 from msemon.export.render import escaped, header, texts
 from msemon.replaying.recording import Column, Recording, Series
 
+_AT_ONCE = 4_000_000  # values
+
 
 def written(recording: Recording, selection: Selection, labels: Mapping[str, str]) -> Iterator[bytes]:
     """The whole text, family by family and within one series by series, as OpenMetrics wants it.
@@ -31,15 +33,17 @@ def written(recording: Recording, selection: Selection, labels: Mapping[str, str
 def _family(
     series: Series, columns: Sequence[Column], labels: Mapping[str, str], stamps: Sequence[bytes]
 ) -> Iterator[bytes]:
-    values = [series.values(column) for column in columns]
     histogram = any(column.suffix for column in columns)
-    for place, key in enumerate(series.keys):
-        heads = [_head(column, key, labels) for column in columns]
-        if histogram:  # one metric: all its samples at one time, then the next time
-            yield from _together(heads, [each[:, place] for each in values], stamps)
-        else:
-            for head, each in zip(heads, values, strict=True):
-                yield from _together([head], [each[:, place]], stamps)
+    size = max(1, _AT_ONCE // (max(len(stamps), 1) * len(columns)))
+    for begin in range(0, len(series.keys), size):
+        values = [series.values(column, begin, begin + size) for column in columns]
+        for place, key in enumerate(series.keys[begin : begin + size]):
+            heads = [_head(column, key, labels) for column in columns]
+            if histogram:  # one metric: all its samples at one time, then the next time
+                yield from _together(heads, [each[:, place] for each in values], stamps)
+            else:
+                for head, each in zip(heads, values, strict=True):
+                    yield from _together([head], [each[:, place]], stamps)
 
 
 def _together(heads: Sequence[bytes], values: Sequence[Floats], stamps: Sequence[bytes]) -> Iterator[bytes]:

@@ -17,13 +17,16 @@ import pyarrow.parquet as pq
 
 from msemon.decoding.columns import Columns
 from msemon.decoding.fields import Fields, Layout
-from msemon.decoding.judge import LARGEST, Judge
+from msemon.decoding.judge import LARGEST, Event, Judge
 from msemon.decoding.text import ANYONE, Keys
 from msemon.decoding.times import from_numbers, from_text
-from msemon.events import Batch, Decoded, Floats, Ints, Key, Target
+from msemon.events import Batch, Decoded, Floats, Ints, Key, Reason, Target
 from msemon.replaying.streams import BadSource, by_event_time
 
 AT_ONCE = 16_384  # rows
+
+_MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_FAR = np.iinfo(np.int64).max
 
 Bools = npt.NDArray[np.bool_]
 
@@ -99,18 +102,31 @@ class Table:
         wall_us = time.time_ns() // 1_000
         horizon = wall_us + self._max_future_us
         columns = Columns(self._keys)
-        taken = self._plain(rows, horizon, columns)
-        for row in np.flatnonzero(~taken).tolist():
-            found = self._fields(rows.slice(row, 1).to_pylist()[0])
-            columns.take(row, self._judge.judge(found, 0, horizon))
+        try:
+            taken = self._plain(rows, horizon, columns)
+        except UnicodeDecodeError:
+            columns, taken = Columns(self._keys), np.zeros(rows.num_rows, np.bool_)
+        rest = np.flatnonzero(~taken).tolist()
+        exact = _to_the_microsecond(rows) if rest else rows
+        for row in rest:
+            columns.take(row, self._judged(exact.slice(row, 1), horizon))
         count = rows.num_rows
         batch = Batch(
             self.topic, 0, range(self._read, self._read + count), [], [], self._read + count, 0, lambda _: (None, ())
         )
         return columns.decoded(batch, np.full(count, wall_us))
 
-    def _fields(self, row: dict[str, Any]) -> Fields:
-        document = {name: _json(value) for name, value in row.items()}
+    def _judged(self, row: pa.RecordBatch, horizon: int) -> Event | Reason:
+        try:
+            (values,) = row.to_pylist()
+        except UnicodeDecodeError:
+            return Reason.MALFORMED
+        except (OverflowError, ValueError):  # a time that no calendar has
+            return Reason.WRONG_TYPE
+        return self._judge.judge(self._fields(values, row.schema), 0, horizon)
+
+    def _fields(self, row: dict[str, Any], schema: pa.Schema) -> Fields:
+        document = {name: _json(value, schema.field(name).type) for name, value in row.items()}
         if self._flat:
             segments = {key: document.get(key) for key in self._layout.segment_keys}
             document |= {self._layout.paths["segments"][0]: segments}
@@ -164,7 +180,7 @@ class Table:
         codes, combos, plain = _combined(parts, size)
         keys: list[Any] = []
         for model, version, *values in combos:
-            fine = isinstance(model, str) and model and isinstance(version, str | int | None)
+            fine = isinstance(model, str) and model and _names(version)
             keys.append(self._keys.key(model, version, tuple(values)) if fine else None)
         named = np.array([key is not None for key in keys], np.bool_)
         return [keys[code] for code in codes.tolist()], plain & named[codes]
@@ -173,11 +189,16 @@ class Table:
         codes, combos, plain = _combined([model, version], size)
         targets: list[Target | None] = []
         for name, number in combos:
-            fine = name != "" and isinstance(name, str | None) and isinstance(number, str | int | None)
+            fine = name != "" and isinstance(name, str | None) and _names(number)
             targets.append(self._keys.target(name, number) if fine else ("", ""))
         named = np.array([target != ("", "") for target in targets], np.bool_)
         shown = [None if target == ANYONE else target for target in targets]
         return [shown[code] for code in codes.tolist()], plain & named[codes]
+
+
+def _names(version: Any) -> bool:
+    """Whether it is one, or none."""
+    return isinstance(version, str | int | None) and not isinstance(version, bool)
 
 
 def _member(rows: pa.RecordBatch, path: Sequence[str]) -> Any:
@@ -222,8 +243,9 @@ def _times(column: Any, size: int) -> Ints:
         return np.zeros(size, np.int64)
     kind = column.type
     if pa.types.is_timestamp(kind):
-        whole: Ints = pc.fill_null(column.cast(pa.timestamp("us", kind.tz), safe=False).cast(pa.int64()), 0).to_numpy()
-        return whole
+        whole: Ints = pc.fill_null(column.cast(pa.int64()), 0).to_numpy()
+        factor = _MICROSECONDS.get(kind.unit)
+        return whole // 1_000 if factor is None else np.clip(whole, 0, _FAR // factor) * factor
     if pa.types.is_integer(kind):
         return from_numbers(np.maximum(pc.fill_null(column.cast(pa.int64(), safe=False), 0).to_numpy(), 0))
     if pa.types.is_floating(kind):
@@ -272,12 +294,32 @@ def _combined(parts: Sequence[Any], size: int) -> tuple[Ints, list[tuple[Any, ..
     return codes, values, plain
 
 
-def _json(value: Any) -> Any:
-    """A value as a JSON message would have it."""
+def _to_the_microsecond(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Finer times cut: Python has none."""
+    kinds = [_coarse(column.type) for column in rows.columns]
+    columns = [
+        each if each.type == kind else each.cast(kind, safe=False)
+        for each, kind in zip(rows.columns, kinds, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, rows.schema.names)
+
+
+def _coarse(kind: Any) -> Any:
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_coarse(field.type)) for field in kind])
+    return kind
+
+
+def _json(value: Any, kind: Any) -> Any:
+    """A value of an arrow type as a JSON message would have it."""
+    if pa.types.is_map(kind) and value is not None:
+        return {name: _json(each, kind.item_type) for name, each in value}
     if isinstance(value, dict):
-        return {name: _json(each) for name, each in value.items()}
+        return {name: _json(each, kind.field(name).type) for name, each in value.items()}
     if isinstance(value, list):
-        return dict(value) if value and isinstance(value[0], tuple) else [_json(each) for each in value]  # a map
+        return [_json(each, kind.value_type) for each in value]
     if isinstance(value, datetime):
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
     if isinstance(value, date):

@@ -12,6 +12,7 @@ import numpy as np
 from msemon.core.view import DELAY_BOUNDS_S, SeriesKey, Table, View
 from msemon.events import Floats, Ints
 from msemon.export.families import Family, Selection
+from msemon.export.render import texts
 
 
 class Column(NamedTuple):
@@ -31,7 +32,8 @@ def _columns(families: Sequence[Family], windows: Sequence[str]) -> list[Column]
     out: list[Column] = []
     for family in families:
         if family.values is None:  # the histogram
-            out += [Column(family, "_bucket", ("le", str(bound))) for bound in DELAY_BOUNDS_S]
+            bounds = [text.decode() for text in texts(np.array(DELAY_BOUNDS_S))]  # as the daemon writes them
+            out += [Column(family, "_bucket", ("le", bound)) for bound in bounds]
             out += [Column(family, "_bucket", ("le", "+Inf")), Column(family, "_count"), Column(family, "_sum")]
         elif family.windowed:
             out += [Column(family, label=("window", window)) for window in windows]

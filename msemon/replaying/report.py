@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from msemon.core.view import SeriesKey
 from msemon.events import Floats
 from msemon.replaying.recording import Recording, Series
-from msemon.replaying.run import Replay, summary
+from msemon.replaying.run import Numbers, Replay, models, segments
 from msemon.replaying.words import episode_text, number, said
 from msemon.settings import Settings
 
@@ -31,7 +31,8 @@ th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: l
 svg { max-width: 100%; height: auto; background: #fff; }
 .drift { color: #b3261e; font-weight: 600; }
 """
-_BLUE, _RED, _GREY = "#1f6feb", "#b3261e", "#6e7781"
+_PLAIN: Any = {"svg.hashsalt": "msemon", "svg.fonttype": "none", "text.parse_math": False}
+_RED, _GREY = "#b3261e", "#6e7781"
 
 
 def html(done: Replay, settings: Settings) -> str:
@@ -39,12 +40,14 @@ def html(done: Replay, settings: Settings) -> str:
     recording = done.recording
     assert recording is not None
     parts = ["<h1>msemon replay</h1>", "<p>" + "<br>".join(map(markup.escape, said(done))) + "</p>"]
-    segments = summary(done.view, done.view.segments)
-    for key, windows in summary(done.view, done.view.models):
-        own = [(k, w) for k, w in segments if k[:2] == key[:2]]
+    parts_of = segments(done)
+    for key, windows in models(done):
+        own = [(k, w) for k, w in parts_of if k[:2] == key[:2]]
         parts.append(f"<h2>{markup.escape(f'{key.model} {key.version}'.rstrip())}</h2>")
         parts += _episodes(done, key)
-        parts.append(_picture(recording, done, key, settings))
+        if key in recording.models.keys:  # else it came and went within one step
+            with mpl.rc_context(_PLAIN):
+                parts.append(_picture(recording, done, key, settings))
         parts.append(_numbers([(key, windows), *own]))
     body = "\n".join(parts)
     return (
@@ -64,7 +67,7 @@ def _episodes(done: Replay, key: SeriesKey) -> list[str]:
     return ["<ul>", *items, "</ul>"]
 
 
-def _numbers(rows: Sequence[tuple[SeriesKey, dict[str, dict[str, float]]]]) -> str:
+def _numbers(rows: Sequence[tuple[SeriesKey, Numbers]]) -> str:
     heads = ("segment", "window", "pairs", "RMSE", "lower", "upper", "MAE", "bias", "R²")
     names = ("rmse", "rmse_lower", "rmse_upper", "mae", "bias", "r2")
     lines = ["<table><tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"]
@@ -87,7 +90,7 @@ def _picture(recording: Recording, done: Replay, key: SeriesKey, settings: Setti
     for i, length in enumerate(lengths):
         rmse, lower, upper = (_of(models, name, place, length.name) for name in ("rmse", "rmse_lower", "rmse_upper"))
         line = by_window.plot(times, rmse, label=length.name, linewidth=1.2)[0]
-        if i == len(lengths) - 1 or len(lengths) == 1:
+        if i == len(lengths) - 1:
             by_window.fill_between(times, lower, upper, alpha=0.2, color=line.get_color(), linewidth=0)
     baseline = np.sqrt(_of(models, "baseline_mse", place))
     if np.isfinite(baseline).any():
@@ -104,8 +107,7 @@ def _picture(recording: Recording, done: Replay, key: SeriesKey, settings: Setti
     _finish(coverage, "Share of predictions whose label has come")
     _delays(delay, models, place, times)
     out = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "msemon", "svg.fonttype": "none"}):
-        figure.savefig(out, format="svg", metadata={"Date": None})
+    figure.savefig(out, format="svg", metadata={"Date": None})
     text = out.getvalue()
     return text[text.index("<svg") :]
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from msemon.baseline_file import BadFile
 from msemon.core import moments
 from msemon.core.view import SeriesKey, Table, View
 from msemon.events import Floats, Reason
@@ -22,7 +23,7 @@ from msemon.replaying.engine import Engine, Episode, Tally
 from msemon.replaying.recording import Recording
 from msemon.replaying.sources import opened
 from msemon.replaying.streams import BadSource, Stream
-from msemon.settings import Settings, load
+from msemon.settings import Settings, SettingsError, load
 from msemon.settings.values import duration
 
 ALL = "all"
@@ -39,6 +40,7 @@ class Replay:
     tally: Tally
     episodes: list[Episode]
     recording: Recording | None
+    ended: Mapping[SeriesKey, Floats]  # counters (6,) of what has ended on the way, up to then
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -89,7 +91,7 @@ def run(
         engine = Engine(settings, streams, step_us, each, lambda tally: progress(streams, tally))
         view = engine.run()
     refused(sources, engine.tally)
-    return Replay(view, engine.tally, engine.episodes, recording)
+    return Replay(view, engine.tally, engine.episodes, recording, engine.ended)
 
 
 def refused(sources: Sequence[str], tally: Tally) -> None:
@@ -115,25 +117,45 @@ def replay(*sources: str | Path, step: str | None = None, config: str | Path | N
     for section, value in settings.items():
         named = {f"{section}.{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {section: value}
         flags |= {name: text if isinstance(text, str) else json.dumps(text) for name, text in named.items()}
-    loaded = load(flags, None if config is None else str(config), None, os.environ)
     step_us = None if step is None else round(duration(step).seconds * 1e6)
     try:
+        loaded = load(flags, None if config is None else str(config), None, os.environ)
         return run([str(source) for source in sources], loaded, step_us=step_us, record=True)
-    except BadSource as error:
+    except SettingsError as error:
+        raise ValueError("\n".join(error.mistakes)) from None
+    except (BadSource, BadFile) as error:
         raise ValueError(str(error)) from None
 
 
 # What is shown of the end.
 
 
-def summary(view: View, table: Table) -> list[tuple[SeriesKey, dict[str, dict[str, float]]]]:
-    """Each series with its numbers by window, ALL for the whole replay; windows without pairs left out."""
-    of_windows = {name: _numbers(each) for name, each in zip(view.windows, table.windows, strict=True)}
-    of_windows[ALL] = _totals(table.counters)
+Numbers = dict[str, dict[str, float]]
+"""By window, ALL for the whole replay; windows without pairs are left out."""
+
+
+def models(done: Replay) -> list[tuple[SeriesKey, Numbers]]:
+    """Each model and version with its numbers, also those that ended before the replay did: of these ALL alone."""
+    return _summary(done, done.view.models, {key: sums for key, sums in done.ended.items() if not key.dimension})
+
+
+def segments(done: Replay) -> list[tuple[SeriesKey, Numbers]]:
+    """Each segment likewise."""
+    return _summary(done, done.view.segments, {key: sums for key, sums in done.ended.items() if key.dimension})
+
+
+def _summary(done: Replay, table: Table, ended: Mapping[SeriesKey, Floats]) -> list[tuple[SeriesKey, Numbers]]:
+    keys = [*table.keys, *(ended.keys() - set(table.keys))]
+    counters = np.zeros((6, len(keys)))
+    counters[:, : len(table.keys)] = table.counters
+    for i, key in enumerate(keys):
+        counters[:, i] += ended.get(key, 0.0)
+    of_windows = {name: _numbers(each) for name, each in zip(done.view.windows, table.windows, strict=True)}
+    of_windows[ALL] = _totals(counters)
     out = []
-    for i, key in enumerate(table.keys):
+    for i, key in enumerate(keys):
         shown = {name: {n: float(v[i]) for n, v in each.items() if math.isfinite(v[i])}
-                 for name, each in of_windows.items() if each["pairs"][i] > 0.0}  # fmt: skip
+                 for name, each in of_windows.items() if i < each["pairs"].size and each["pairs"][i] > 0.0}  # fmt: skip
         out.append((key, shown))
     return sorted(out)
 

@@ -31,13 +31,13 @@ def opened(sources: Sequence[str], settings: Settings) -> Iterator[list[Stream]]
 def _streams(sources: Sequence[str], settings: Settings, closing: ExitStack) -> list[Stream]:
     streams: list[Stream] = [_file(Path(source), settings) for source in sources if not _is_topic(source)]
     ranges = [_range(source) for source in sources if _is_topic(source)]
+    names = [*(stream.topic for stream in streams), *(each.topic for each in ranges)]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise SettingsError([f"{name}: named twice" for name in sorted(twice)])
     if ranges:
         from msemon.replaying.topics import streams_of
 
         streams += streams_of(ranges, settings, closing)
-    names = [stream.topic for stream in streams if not stream.partition]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise SettingsError([f"{name}: named twice" for name in sorted(twice)])
     return streams
 
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
@@ -21,6 +22,8 @@ from msemon.sources.kafka_records import install
 from msemon.sources.reading import CONNECT_S, groupless, one_line
 from msemon.sources.record_format import batch_of
 from msemon.wiring import SchemasMissing, decoded_in_time, decoder_of
+
+log = structlog.get_logger(__name__)
 
 SILENCE_S = 60.0
 """So long may a partition that has more bring nothing."""
@@ -85,6 +88,8 @@ class _Reader:
             polled = self._consumer.poll(timeout_ms=200)
         except KafkaError as problem:
             raise BadSource(f"{needed.topic}: {one_line(problem)}") from None
+        for skipped in self._unpacking.skipped:
+            log.warning("unreadable records passed over", **skipped._asdict())
         for where, records in polled.items():
             each = self.waiting[where]
             if within := [record for record in records if record[0] < each.end]:

@@ -76,6 +76,13 @@ def test_commands_get_the_settings(calls: list[tuple[Any, ...]]) -> None:
     assert calls[2][2:] == (2.5, 0, 3.0)
 
 
+def test_format_is_a_section_of_settings_but_for_a_replay(calls: list[tuple[Any, ...]]) -> None:
+    """Also where a setting is called as that command is."""
+    where = '{"fields": {"id": "key"}}'
+    assert cli.main(["run", "--kafka.group-id", "replay", "--format", where]) == 7
+    assert (calls[0][1].kafka.group_id, calls[0][1].format.fields) == ("replay", {"id": "key"})
+
+
 def test_demo_has_defaults(calls: list[tuple[Any, ...]]) -> None:
     """Without options the demo runs until interrupted, on its own port, at speed 1."""
     cli.main(["demo"])
@@ -129,6 +136,8 @@ def test_every_mistake_at_once(capsys: pytest.CaptureFixture[str], monkeypatch: 
         (["replay", "kafka://a?since=1h"], "kafka://a?since=1h: expected kafka://TOPIC?from=TIME&to=TIME"),
         (["replay", "x.jsonl", "--step", "0s"], "usage: argument --step: expected a duration of at least 1s"),
         (["replay", "x.jsonl", "--label", "9=a"], "usage: argument --label: expected NAME=VALUE"),
+        (["replay", "x.jsonl", "--label", "model=a"], "'model' is a label that samples have already"),
+        (["replay", "kafka://a", "--kafka.client-options", '{"nope": 1}'], "has no option nope"),
         (["replay"], "usage: the following arguments are required: SOURCE"),
         (["baseline", "x"], "usage: the following arguments are required: --output"),
         (["run", "--config", "no.toml"], "no.toml: can't be read: No such file or directory (from --config)"),

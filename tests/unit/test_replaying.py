@@ -5,6 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import os
+import re
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,9 +21,11 @@ import zstandard
 import msemon
 from msemon.core.view import SeriesKey
 from msemon.decoding.judge import Judge
-from msemon.replaying import command, lines, sources
+from msemon.export.families import select
+from msemon.export.render import render
+from msemon.replaying import command, lines, openmetrics, sources
 from msemon.replaying.engine import Engine
-from msemon.replaying.run import Replay, run, summary
+from msemon.replaying.run import Replay, models, run, segments
 from msemon.replaying.streams import BadSource, Head
 from msemon.replaying.words import number
 from msemon.settings import SettingsError
@@ -32,7 +38,7 @@ LONG = {"windows__lengths": '["1h", "2d"]'}
 
 
 def numbers(done: Replay) -> dict[SeriesKey, dict[str, dict[str, float]]]:
-    return dict(summary(done.view, done.view.models) + summary(done.view, done.view.segments))
+    return dict(models(done) + segments(done))
 
 
 def expected(events: list[past.Event], since: float) -> dict[str, float]:
@@ -250,6 +256,50 @@ def test_arrow_types_that_json_does_not_have(tmp_path: Path) -> None:
     assert numbers(run([str(tmp_path / "map.parquet")], settings())) == wanted
 
 
+M = {"model": ["m"] * 3, "prediction": [1.0, 2.0, 3.0], "label": [1.0, 2.0, 2.0], "ts": [1.76e9] * 3}
+
+
+@pytest.mark.parametrize(
+    ("given", "rejected"),
+    [
+        ({"ts": pa.array([1_760_000_000_000_000, 2**62, -(2**62)], pa.timestamp("us"))}, {"wrong_type": 2}),
+        ({"ts": pa.array([1_760_000_000_000, 2**62, -(2**62)], pa.timestamp("ms"))}, {"wrong_type": 2}),
+        ({"ts": pa.array([1_760_000_000_000, 9_999_999_999_999, None], pa.timestamp("ms"))},
+         {"future": 1, "missing_field": 1}),
+        ({"model": pa.array([b"\xff", b"m", b"m"]).view(pa.string())}, {"malformed": 1}),
+        ({"version": [True, None, None]}, {"wrong_type": 1}),
+        ({"segments": pa.array([[], [("country", "de")], None], pa.map_(pa.string(), pa.string()))}, {}),
+        ({"segments": pa.array([None, {"country": "de"}, {"country": None}])}, {}),
+        ({"prediction": [1.0, math.nan, math.inf]}, {"not_finite": 2}),
+        ({"prediction": pa.array([1, 2**64 - 1, None], pa.uint64())}, {"missing_field": 1}),
+    ],
+)  # fmt: skip
+def test_what_only_arrow_can_hold_is_judged_row_by_row(
+    tmp_path: Path, given: dict[str, Any], rejected: dict[str, int]
+) -> None:
+    import pyarrow.parquet as pq
+
+    path = str(tmp_path / "a.parquet")
+    pq.write_table(pa.table(M | given), path)
+    tally = run([path], settings()).tally
+    assert {str(reason): count for (_, reason), count in tally.rejections.items()} == rejected
+    assert tally.usable == 3 - sum(rejected.values())
+
+
+def test_vectors_have_times_of_nanoseconds_without_pandas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow.parquet as pq
+    from pyarrow.lib import _pandas_api
+
+    assert _pandas_api.have_pandas is not None
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    stamps = pa.array([1_760_000_000_123_456_789] * 3, pa.timestamp("ns"))
+    outputs = pa.array([[1.0, 2.0]] * 3)
+    path = str(tmp_path / "a.parquet")
+    pq.write_table(pa.table(M | {"ts": stamps, "prediction": outputs, "label": outputs}), path)
+    (decoded,) = iter(sources._file(Path(path), settings()))
+    assert decoded.pairs.times.tolist() == [1_760_000_000_123_456] * 3
+
+
 def test_fields_may_lie_elsewhere(tmp_path: Path) -> None:
     events = pairs(50, 3_600)
     wanted = numbers(run([written(tmp_path / "a", events)], settings()))
@@ -331,6 +381,12 @@ def test_a_file_named_twice(tmp_path: Path) -> None:
         run([name, name], settings())
 
 
+def test_a_topic_named_twice() -> None:
+    """Else only one of its ranges would be read."""
+    with pytest.raises(SettingsError, match="a: named twice"):
+        run(["kafka://a?to=2025-10-01T00:00:00Z", "kafka://a?from=2025-11-01T00:00:00Z"], settings())
+
+
 def test_a_line_that_never_ends_is_not_held(tmp_path: Path) -> None:
     path = tmp_path / "long"
     path.write_bytes(past.lines(pairs(5, 60)) + b"x" * 30_000_000 + b"\n" + past.lines(pairs(5, 60, seed=4)))
@@ -386,6 +442,98 @@ def test_columns_for_notebooks(tmp_path: Path) -> None:
     bad.write_bytes(gzip.compress(past.lines(pairs(500, 60)))[:-50])
     with pytest.raises(ValueError, match="cut off"):
         msemon.replay(bad)
+    with pytest.raises(ValueError, match=r"windows\.lengths"):
+        msemon.replay(name, windows={"lengths": ["soon"]})
+    file = tmp_path / "baseline.json"
+    file.write_text("{")
+    with pytest.raises(ValueError, match="truncated"):
+        msemon.replay(name, baseline={"file": str(file)})
+
+
+@pytest.mark.parametrize("kind", ["table", "json", "openmetrics", "parquet", "html"])
+@pytest.mark.parametrize("half", [0, 1])
+def test_one_half_alone_has_no_numbers_and_is_no_failure(tmp_path: Path, kind: str, half: int) -> None:
+    name = written(tmp_path / "a", halves(pairs(50, 600), 60.0)[half])
+    out = tmp_path / "out"
+    assert command.replay(settings(), command.Options([name], kind, output=str(out))) == 0
+    if kind == "parquet":
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(out)
+        assert (table.num_rows, table.column_names[:2], str(table.schema.field("time").type)) == (
+            0, ["time", "model"], "timestamp[us, tz=UTC]",
+        )  # fmt: skip
+
+
+def three_weeks() -> list[past.Event]:
+    """A model that ends, comes back and ends again, and one that is there at the end."""
+    first, again = pairs(300, 3_600), pairs(200, 3_600, seed=3, begin=T0 + 7 * DAY)
+    other = [each | {"model": "other"} for each in pairs(100, 3_600, seed=4, begin=T0 + 14 * DAY)]
+    return [*first, *again, *other]
+
+
+@pytest.mark.parametrize("record", [False, True])
+def test_what_ended_on_the_way_is_told_too(tmp_path: Path, record: bool) -> None:
+    events = three_weeks()
+    done = run([written(tmp_path / "a", events)], settings(), record=record)
+    found = numbers(done)
+    assert found[SeriesKey("other", "")]["1h"]["pairs"] == 100
+    for country in (None, "de"):
+        own = [e for e in events[:500] if country in (None, e["segments"]["country"])]
+        windows = found[SeriesKey("price", "", *(("country", country) if country else ()))]
+        assert windows.keys() == {"all"}
+        assert windows["all"] == pytest.approx(expected(own, 0.0) | {"weight": len(own)}, rel=1e-11)
+
+
+def test_the_report_has_what_ended_on_the_way(tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    options = command.Options([written(tmp_path / "a", three_weeks())], "html", 3_600_000_000, str(out))
+    assert command.replay(settings(), options) == 0
+    text = out.read_text()
+    assert "<h2>price</h2>" in text
+    assert text.count("<svg") == 2
+
+
+def test_names_are_no_formulas(tmp_path: Path) -> None:
+    """Matplotlib would read what stands between two dollars, and refuse most of it."""
+    events = [each | {"model": "a$x_$b", "segments": {"country": "$_$"}} for each in pairs(50, 3_600)]
+    out = tmp_path / "report.html"
+    assert command.replay(settings(), command.Options([written(tmp_path / "a", events)], "html", output=str(out))) == 0
+    assert out.read_text().count("country=$_$") > 1  # in the table, and in the picture
+
+
+def test_openmetrics_have_the_labels_that_a_scrape_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Escapes, and buckets by the names that the daemon has for them; a series at a time gives the same."""
+    predictions, labels = halves(pairs(300, 3_600), 60.0)
+    predictions = [each | {"model": 'a"\\\nb'} for each in predictions]
+    names = [written(tmp_path / "p", predictions), written(tmp_path / "l", labels)]
+    texts = []
+    for size in (openmetrics._AT_ONCE, 1):
+        monkeypatch.setattr(openmetrics, "_AT_ONCE", size)
+        out = tmp_path / "om"
+        options = command.Options(names, "openmetrics", output=str(out), labels={"job": 'x"y'})
+        assert command.replay(settings(), options) == 0
+        texts.append(out.read_text())
+    assert texts[0] == texts[1]
+    done = run(names, settings())
+    live = render(done.view, True, select("all", "all")).decode()
+    buckets = set(re.findall(r'le="([^"]*)"', live))
+    assert set(re.findall(r'le="([^"]*)"', texts[0])) == buckets
+    assert "2.592e+06" in buckets
+    assert r'job="x\"y",model="a\"\\\ufffdb"' in texts[0].replace("�", "\\ufffd")
+
+
+def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    got: list[str] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_text()))
+    reader.start()
+    name = written(tmp_path / "a", pairs(50, 600))
+    assert command.replay(settings(), command.Options([name], output=str(pipe))) == 0
+    reader.join(10)
+    assert got[0].startswith("model")
+    assert pipe.is_fifo()
 
 
 def test_the_report_tells_of_each_model(tmp_path: Path) -> None:

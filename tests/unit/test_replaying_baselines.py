@@ -15,7 +15,7 @@ from msemon.replaying import baselines
 from msemon.replaying.baselines import Options, compared, measure
 from msemon.replaying.run import run
 from msemon.replaying.streams import BadSource
-from support.past import Event, halves, pairs, settings, written
+from support.past import T0, Event, halves, pairs, settings, written
 
 LONG = {"windows__lengths": '["1h", "2d"]'}
 MODEL, DE = SeriesKey("price", ""), SeriesKey("price", "", "country", "de")
@@ -79,8 +79,10 @@ def test_partitions_and_halves_are_learnt_from_as_one(tmp_path: Path) -> None:
 
 def test_a_series_that_has_ended_is_there(tmp_path: Path) -> None:
     early = pairs(600, 3_600)
-    late = [each | {"model": "other", "ts": each["ts"] + 10 * 86_400} for each in pairs(600, 3_600, seed=4)]
-    assert {key.model for key in measured(tmp_path / "a", early + late)} == {"price", "other"}
+    late = [each | {"model": "other"} for day in (10, 50, 90) for each in pairs(600, 3_600, 4, begin=T0 + day * 86_400)]
+    found = measured(tmp_path / "a", early + late)  # though the daemon keeps a baseline for 30 days alone
+    assert {key.model for key in found} == {"price", "other"}
+    assert found[MODEL].pairs == 600
 
 
 def test_the_daemon_takes_the_file_and_drift_is_measured_from_it(tmp_path: Path) -> None:

@@ -79,6 +79,12 @@ def test_the_join_waits_a_multiple_of_the_longest_delay() -> None:
     assert found["join"]["memory"] == "6h"
 
 
+def test_arrays_are_looked_into() -> None:
+    events = pairs(1_000, 600)
+    whole = Batch("t", 0, range(1), [round(T0 * 1e3)], [json.dumps(events).encode()], 1, 0, lambda _: (None, ()))
+    assert proposed([whole])[0] == proposed([batch("t", events)])[0]
+
+
 def test_without_both_halves_of_an_id_it_says_so() -> None:
     found, why = proposed(plain()[:1])
     assert "join" not in found
