@@ -73,7 +73,7 @@ class _Enough(Exception):
 class _Bounded(DefaultRecordBatch):  # type: ignore[misc]
     """A batch that does not decompress to more than it may. Raises CorruptRecordError or _Enough."""
 
-    _buffer: bytearray
+    _buffer: bytes | bytearray
     _pos: int
     _decompressed: bool
 
@@ -102,7 +102,7 @@ class _Bounded(DefaultRecordBatch):  # type: ignore[misc]
             except ValueError as problem:
                 raise CorruptRecordError(str(problem)) from problem
             self._unpacking.decompressed_bytes += len(unpacked)
-            self._buffer = bytearray(unpacked)
+            self._buffer = unpacked  # not copied: it may be large
             self._pos = 0
         self._decompressed = True
 

@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from typing import NamedTuple
 from urllib.parse import quote_plus, urlencode
 
@@ -72,11 +73,15 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]
             username, secret = self._login.now()
             if self._kafka.sasl_token_url is None:
                 return self._given(secret or "")
-            now_s = self._wall_s()
-            if self._held is None or now_s >= self._fresh_until_s:
-                self._held = self._asked(self._kafka.sasl_token_url, username or "", secret or "")
-                self._fresh_until_s = now_s + FRESH * (self._held.until_s - now_s)
-            return self._held
+            now_s, held = self._wall_s(), self._held
+            if held is None or now_s >= self._fresh_until_s:
+                try:
+                    held = self._held = self._asked(self._kafka.sasl_token_url, username or "", secret or "")
+                    self._fresh_until_s = now_s + FRESH * (held.until_s - now_s)
+                except NoToken:
+                    if held is None or self._wall_s() >= held.until_s:
+                        raise  # else the one that is held still is good
+            return held
 
     def token(self) -> str:
         """As kafka-python asks."""
@@ -103,7 +108,7 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]
         except urllib.error.HTTPError as problem:
             with problem:
                 raise NoToken(f"kafka.sasl_token_url answers {problem.code} {problem.reason}") from None
-        except (OSError, ValueError, msgspec.MsgspecError) as problem:  # the answer itself may be a secret
+        except (OSError, ValueError, msgspec.MsgspecError, HTTPException) as problem:  # the answer may be a secret
             why = getattr(problem, "reason", problem) if isinstance(problem, OSError) else "not a token in JSON"
             raise NoToken(f"kafka.sasl_token_url: {why}") from None
         _require_token(found.access_token, "kafka.sasl_token_url")

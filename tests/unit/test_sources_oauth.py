@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from typing import Any
 
@@ -49,6 +51,36 @@ def test_a_token_is_asked_for_once_until_most_of_its_time_is_over():
         now[0] += 2
         assert tokens.now().until_s == now[0] + 100
         assert endpoint.asked == 2
+
+
+def test_while_the_endpoint_is_away_a_token_is_used_to_its_end():
+    now = [time.time()]
+    with TokenEndpoint("me", "secret", lasts_s=100) as endpoint:
+        given = settings(sasl_token_url=endpoint.url, sasl_username="me", sasl_password="secret")
+        tokens = Tokens(given, wall_s=lambda: now[0])
+        first = tokens.now()
+    now[0] += 90
+    assert tokens.now() is first
+    now[0] += 11
+    with pytest.raises(NoToken, match="refused"):
+        tokens.now()
+
+
+def test_an_answer_that_is_no_http_is_no_token_either():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(9_999)
+                connection.sendall(b"SSH-2.0-other\r\n\r\n")
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        with pytest.raises(NoToken, match=r"^kafka\.sasl_token_url: not a token in JSON$"):
+            Tokens(settings(sasl_token_url=url, sasl_username="me", sasl_password="secret")).now()
+        answering.join(10)
 
 
 @pytest.mark.parametrize(
