@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
@@ -16,12 +16,11 @@ from msemon.core.panes import Block
 from msemon.core.task import Task
 from msemon.core.view import SeriesKey
 from msemon.core.watch import ANY
-from msemon.events import Decoded
 from msemon.replaying.command import placed, progress_bar
 from msemon.replaying.engine import Engine
 from msemon.replaying.run import Progress, refused
 from msemon.replaying.sources import opened
-from msemon.replaying.streams import BadSource, Stream
+from msemon.replaying.streams import BadSource, OfOneTask
 from msemon.replaying.words import name, number, segment
 from msemon.settings import Settings
 from msemon.wiring import shape_of
@@ -70,7 +69,8 @@ def measure(sources: Sequence[str], settings: Settings, progress: Progress) -> t
     shape = replace(shape_of(settings), drift=False, learn_pairs=_FOR_EVER, learn_after_us=0, learn_time_us=0)
     step_us = round(max(length.seconds for length in settings.windows.lengths) * 1e6)
     with opened(sources, settings) as streams:
-        whole = [_OfOneTask(stream) for stream in streams]
+        # Where errors are spread over partitions, only together do they tell how much they hang together.
+        whole = [OfOneTask(stream) for stream in streams]
         engine = Engine(settings, whole, step_us, None, lambda tally: progress(streams, tally), shape)
         engine.process.tasks[0].watch.kept_us = _FOR_EVER
         engine.run()
@@ -102,22 +102,6 @@ def measure(sources: Sequence[str], settings: Settings, progress: Progress) -> t
     if not out:
         raise BadSource(f"no series has {LEAST_PAIRS} pairs with a weight and an error: no baseline can be made")
     return out, len(keys) - len(out)
-
-
-class _OfOneTask:
-    """A partition as a topic of its own: where errors are spread over partitions, only together do they tell how much
-    they hang together.
-    """
-
-    partition = 0
-
-    def __init__(self, stream: Stream) -> None:
-        self.topic = f"{stream.topic}/{stream.partition}"
-        self._stream = stream
-        self.progress = stream.progress
-
-    def __iter__(self) -> Iterator[Decoded]:
-        return iter(self._stream)
 
 
 def _learnt(task: Task) -> dict[SeriesKey, Sequence[float]]:

@@ -79,10 +79,14 @@ class Series:
         self._file.seek(0, 2)
         return out
 
-    def find(self, name: str, window: str | None = None) -> Floats | None:
-        """(steps, series): the values of a family by its name without prefix; None where it was not recorded."""
+    def column(self, name: str, window: str | None = None) -> Column | None:
+        """That of a family by its name without prefix; None where it was not recorded."""
         label = None if window is None else ("window", window)
-        column = next((c for c in self.columns if c.name == name and c.label == label), None)
+        return next((c for c in self.columns if c.name == name and c.label == label), None)
+
+    def find(self, name: str, window: str | None = None) -> Floats | None:
+        """(steps, series): its values."""
+        column = self.column(name, window)
         return None if column is None else self.values(column)
 
     def _values(self, view: View, table: Table) -> Floats:

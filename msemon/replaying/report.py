@@ -113,9 +113,9 @@ def _picture(recording: Recording, done: Replay, key: SeriesKey, settings: Setti
 
 
 def _of(series: Series, name: str, place: int, window: str | None = None) -> Floats:
-    values = series.find(name, window)
-    assert values is not None, name
-    return values[:, place]
+    column = series.column(name, window)
+    assert column is not None, name
+    return series.values(column, place, place + 1)[:, 0]
 
 
 def _segments(axes: Any, recording: Recording, times: Any, key: SeriesKey, window: str) -> None:
@@ -134,7 +134,7 @@ def _delays(axes: Any, series: Series, place: int, times: Any) -> None:
     """Median and 95th percentile of the label delay so far, by the histogram's buckets."""
     columns = [c for c in series.columns if c.name == "label_delay_seconds_bucket"]
     if columns:
-        counts = np.stack([series.values(column)[:, place] for column in columns])
+        counts = np.stack([series.values(column, place, place + 1)[:, 0] for column in columns])
         bounds = np.array([float(column.label[1]) for column in columns if column.label])
         for share, name in ((0.5, "median"), (0.95, "95th percentile")):
             with np.errstate(all="ignore"):

@@ -22,7 +22,7 @@ from msemon.replaying import columns
 from msemon.replaying.engine import Engine, Episode, Tally
 from msemon.replaying.recording import Recording
 from msemon.replaying.sources import opened
-from msemon.replaying.streams import BadSource, Stream
+from msemon.replaying.streams import BadSource, Stream, met
 from msemon.settings import Settings, SettingsError, load
 from msemon.settings.values import duration
 
@@ -88,7 +88,7 @@ def run(
     recording = Recording(names, selection_of(settings)) if record else None
     with opened(sources, settings) as streams:
         each = None if recording is None else recording.add
-        engine = Engine(settings, streams, step_us, each, lambda tally: progress(streams, tally))
+        engine = Engine(settings, met(streams), step_us, each, lambda tally: progress(streams, tally))
         view = engine.run()
     refused(sources, engine.tally)
     return Replay(view, engine.tally, engine.episodes, recording, engine.ended)

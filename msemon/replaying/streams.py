@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
@@ -26,6 +26,29 @@ class Stream(Protocol):
 
     def progress(self) -> float:
         """The share of it that has been read, from 0 to 1."""
+
+
+class OfOneTask:
+    """A partition as a topic of its own: its events meet those of all others that are so."""
+
+    partition = 0
+
+    def __init__(self, stream: Stream) -> None:
+        self.topic = f"{stream.topic}/{stream.partition}"
+        self._stream = stream
+        self.progress = stream.progress
+
+    def __iter__(self) -> Iterator[Decoded]:
+        return iter(self._stream)
+
+
+def met(streams: Sequence[Stream]) -> Sequence[Stream]:
+    """So that their events meet: a file has no partitions, so beside a topic of several, all are one task."""
+    partitions: dict[str, set[int]] = {}
+    for stream in streams:
+        partitions.setdefault(stream.topic, set()).add(stream.partition)
+    alike = len({frozenset(each) for each in partitions.values()}) == 1
+    return streams if alike else [OfOneTask(stream) for stream in streams]
 
 
 Part = Predictions | Labels | Pairs

@@ -10,6 +10,7 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from msemon.export.render import render
 from msemon.replaying import command, lines, openmetrics, sources
 from msemon.replaying.engine import Engine
 from msemon.replaying.run import Replay, models, run, segments
-from msemon.replaying.streams import BadSource, Head
+from msemon.replaying.streams import BadSource, Head, met
 from msemon.replaying.words import number
 from msemon.settings import SettingsError
 from msemon.wiring import json_decoder_of
@@ -97,6 +98,30 @@ def test_files_of_one_log_in_pieces_are_that_log(tmp_path: Path) -> None:
         for window, found in windows.items():
             assert found == pytest.approx(wanted[key][window], rel=1e-12)
     assert pieces.tally.matched == 3_000
+
+
+class Partition:
+    """One of a topic's."""
+
+    def __init__(self, topic: str, partition: int, file: Any) -> None:
+        self.topic, self.partition, self.progress = topic, partition, file.progress
+        self._file = file
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._file)
+
+
+def test_a_file_answers_all_partitions_of_a_topic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels from a warehouse for predictions in Kafka: the file knows nothing of partitions."""
+    predictions, labels = halves(pairs(900, 3_600), 60.0)
+    parts = [sources._file(Path(written(tmp_path / str(p), predictions[p::3])), settings()) for p in range(3)]
+    file = sources._file(Path(written(tmp_path / "labels", labels)), settings())
+    of_topic = [Partition("predictions", p, part) for p, part in enumerate(parts)]
+    monkeypatch.setattr(sources, "_streams", lambda *_: [*of_topic, file])
+    done = run(["kafka://predictions", str(tmp_path / "labels")], settings())
+    assert done.tally.matched == 900
+    assert done.tally.waiting == (0, 0)
+    assert met(of_topic) is of_topic
 
 
 def test_the_join_forgets_while_files_follow_one_another(tmp_path: Path) -> None:
