@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, Message
 
-from msemon.events import Batch
+from msemon.events import Batch, Headers
 from msemon.sources.base import TopicPartition
 
 # `map` with the type's own methods: a message costs no Python code.
@@ -80,5 +80,26 @@ def batch(where: TopicPartition, rows: list[Message], next_offset: int) -> Batch
         values=values,
         next_offset=next_offset,
         size=sum(map(len, filter(None, values))),
-        origin=lambda i: (rows[i].key(), rows[i].headers() or ()),
+        origin=_Origins(rows),
     )
+
+
+class _Origins:
+    """Key and headers of a record; no headers where the name of one is not UTF-8.
+
+    Asked for those confluent-kafka raises, and asked again it ends the process.
+    """
+
+    def __init__(self, rows: Sequence[Message]) -> None:
+        self._rows = rows
+        self._nameless: set[int] = set()
+
+    def __call__(self, row: int) -> tuple[bytes | None, Headers]:
+        message = self._rows[row]
+        headers: Headers = ()
+        if row not in self._nameless:
+            try:
+                headers = message.headers() or ()
+            except (SystemError, UnicodeDecodeError):
+                self._nameless.add(row)
+        return message.key(), headers

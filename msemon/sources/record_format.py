@@ -114,7 +114,7 @@ def _headers(buffer: bytes, at: int) -> tuple[Headers, int]:
     found: list[tuple[str, bytes | None]] = []
     for _ in range(_size(count)):
         size, at = _number(buffer, at)
-        name = buffer[at : at + _size(size)].decode()
+        name = buffer[at : at + _size(size)].decode(errors="replace")  # as Java reads it; some write Latin-1
         at += size
         size, at = _number(buffer, at)
         value = buffer[at : at + size] if size >= 0 else None

@@ -91,6 +91,12 @@ def test_a_header_of_negative_size_raises():
         list(rows(batch[:at] + b"\x01" + batch[at + 1 :], HEADER, 1, 0, FIRST_MS))
 
 
+def test_a_headers_name_that_is_not_utf_8_costs_no_record():
+    batch = bytes(built([(0, 0, None, b"v", [("\u00e9x", b"b")]), (0, 0, None, b"w", [])]))
+    found = list(rows(batch.replace(b"\xc3\xa9", b"\xff\xfe"), HEADER, 2, 0, FIRST_MS))
+    assert [(row[3], list(row[4])) for row in found] == [(b"v", [("\ufffd\ufffdx", b"b")]), (b"w", [])]
+
+
 def test_where_the_log_gives_timestamps_they_are_the_batchs_last():
     batch = built([(0, 0, None, b"a", []), (0, 5, None, b"b", [])])
     struct.pack_into(">h", batch, DefaultRecordBatch.ATTRIBUTES_OFFSET, DefaultRecordBatch.TIMESTAMP_TYPE_MASK)
