@@ -103,7 +103,9 @@ class Process:
 
     def look(self, wall_us: int) -> list[Change]:
         """Look for drift: alarms and recoveries since the last look."""
-        own = [Own.of(self.tasks[p], self._places_of(self.tasks[p]), panes=False) for p in sorted(self.tasks)]
+        places = {p: self._places_of(task) for p, task in sorted(self.tasks.items())}
+        self._expire(places, wall_us)
+        own = [Own.of(self.tasks[p], here, panes=False) for p, here in places.items()]
         now = now_of_series(own, now_of_models(own, len(self._ledger.keys), wall_us))
         partitions = max([self.partitions, *(task.born_with for task in self.tasks.values())])
         share = min(1.0, len(self.tasks) / partitions) if partitions else 1.0

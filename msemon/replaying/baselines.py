@@ -16,7 +16,7 @@ from msemon.core.panes import Block
 from msemon.core.task import Task
 from msemon.core.view import SeriesKey
 from msemon.core.watch import ANY
-from msemon.replaying.command import placed, progress_bar
+from msemon.replaying.command import check_place, placed, progress_bar
 from msemon.replaying.engine import Engine
 from msemon.replaying.run import Progress, refused
 from msemon.replaying.sources import opened
@@ -42,6 +42,7 @@ class Options:
 
 def baseline(settings: Settings, options: Options) -> int:
     """The command: 0, or 1 with one line on stderr where something can't be read. Raises SettingsError."""
+    check_place(options.output)
     try:
         old = None if options.compare is None else entries(Path(options.compare).read_bytes())
         with progress_bar() as progress:

@@ -62,6 +62,17 @@ def _possible(options: Options) -> None:
         raise SettingsError([f"--format {options.format} writes a file: --output FILE"])
     if options.labels and options.format != "openmetrics":
         raise SettingsError(["--label belongs to --format openmetrics"])
+    check_place(options.output)
+
+
+def check_place(output: str | None) -> None:
+    """Before the work is done: whether there is a place for what it will make. Raises SettingsError."""
+    if output is not None:
+        path = Path(output)
+        if path.is_dir():
+            raise SettingsError([f"--output {output}: is a directory"])
+        if not path.parent.is_dir():
+            raise SettingsError([f"--output {output}: there is no directory {path.parent}"])
 
 
 def _put(done: Replay, settings: Settings, options: Options, out: IO[bytes]) -> None:

@@ -96,7 +96,11 @@ class Table:
                 raise BadSource(f"{self.topic}: no column {paths[name][0]!r} (the event's {name})")
         flat = "segments" not in found
         keys = self._layout.segment_keys if flat else ()
-        return sorted({paths[name][0] for name in found} | ({*keys} & there)), flat
+        wanted = sorted({paths[name][0] for name in found} | ({*keys} & there))
+        for name in wanted:
+            if schema.names.count(name) > 1:
+                raise BadSource(f"{self.topic}: several columns are called {name!r}")
+        return wanted, flat
 
     def _decode(self, rows: pa.RecordBatch) -> Decoded:
         wall_us = time.time_ns() // 1_000

@@ -138,6 +138,8 @@ def test_every_mistake_at_once(capsys: pytest.CaptureFixture[str], monkeypatch: 
         (["replay", "x.jsonl", "--label", "9=a"], "usage: argument --label: expected NAME=VALUE"),
         (["replay", "x.jsonl", "--label", "model=a"], "'model' is a label that samples have already"),
         (["replay", "kafka://a", "--kafka.client-options", '{"nope": 1}'], "has no option nope"),
+        (["replay", "x.jsonl", "--output", "no/x"], "--output no/x: there is no directory no"),
+        (["baseline", "x.jsonl", "--output", "."], "--output .: is a directory"),
         (["replay"], "usage: the following arguments are required: SOURCE"),
         (["baseline", "x"], "usage: the following arguments are required: --output"),
         (["run", "--config", "no.toml"], "no.toml: can't be read: No such file or directory (from --config)"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import math
 import os
@@ -347,12 +348,17 @@ def test_fields_may_lie_elsewhere(tmp_path: Path) -> None:
 
 
 def refusals(tmp_path: Path) -> dict[str, tuple[bytes, str]]:
+    import pyarrow.parquet as pq
+
     good = past.lines(pairs(5_000, 3_600))
     squeezed = gzip.compress(good)
     events = pairs(5_000, 3_600)
     whole = Path(columns(tmp_path / "whole.parquet", events)).read_bytes()
     unnamed = Path(columns(tmp_path / "u.parquet", [{"ts": 1.76e9, "guess": 1.0, "was": 2.0}])).read_bytes()
     modelless = Path(columns(tmp_path / "m.parquet", [{"ts": 1.76e9, "prediction": 1.0, "label": 2.0}])).read_bytes()
+    twice = io.BytesIO()
+    columns_of = [pa.array(each) for each in (["m"], [1.0], [2.0], [3.0], [1.76e9])]
+    pq.write_table(pa.Table.from_arrays(columns_of, ["model", "prediction", "label", "label", "ts"]), twice)
     return {
         "truncated gzip": (squeezed[: len(squeezed) // 2], "cut off"),
         "damaged gzip": (squeezed[:5_000] + b"\0" * 50 + squeezed[5_050:], ""),
@@ -362,6 +368,7 @@ def refusals(tmp_path: Path) -> dict[str, tuple[bytes, str]]:
         "damaged parquet": (whole[:2_000] + b"\xff" * 3_000 + whole[5_000:], ""),
         "no label column": (unnamed, "no column for prediction or label among ts, guess, was"),
         "no model column": (modelless, "no column 'model'"),
+        "two label columns": (twice.getvalue(), "several columns are called 'label'"),
         "no JSON": (b"price,1.0,2.0\n" * 10, "no event that can be used: malformed 10"),
         "empty": (b"", "no events"),
     }
@@ -369,7 +376,7 @@ def refusals(tmp_path: Path) -> dict[str, tuple[bytes, str]]:
 
 @pytest.mark.parametrize("case", [
     "truncated gzip", "damaged gzip", "truncated zstd", "damaged zstd", "truncated parquet", "damaged parquet",
-    "no label column", "no model column", "no JSON", "empty",
+    "no label column", "no model column", "two label columns", "no JSON", "empty",
 ])  # fmt: skip
 def test_what_cannot_be_read_is_said_in_one_line_and_nothing_is_written(
     tmp_path: Path, case: str, capsys: pytest.CaptureFixture[str]
@@ -508,6 +515,20 @@ def test_what_ended_on_the_way_is_told_too(tmp_path: Path, record: bool) -> None
         windows = found[SeriesKey("price", "", *(("country", country) if country else ()))]
         assert windows.keys() == {"all"}
         assert windows["all"] == pytest.approx(expected(own, 0.0) | {"weight": len(own)}, rel=1e-11)
+
+
+@pytest.mark.parametrize("record", [False, True])
+def test_what_has_ended_leaves_its_place_to_others(tmp_path: Path, record: bool) -> None:
+    """As in the daemon, whether anybody looks on the way or not."""
+    first, later = pairs(60, 600), pairs(60, 600, begin=T0 + 7 * DAY)
+    for each in later:
+        each["segments"] = {"country": each["segments"]["country"] + " later"}
+    steady = [
+        each | {"model": "steady", "segments": {"country": "x"}} for each in pairs(170, 7 * DAY, begin=T0 + 700.0)
+    ]
+    name = written(tmp_path / "a", sorted([*first, *steady, *later], key=lambda each: float(each["ts"])))
+    done = run([name], settings(limits__total_series="5", **LONG), record=record)
+    assert {key.segment for key in done.view.segments.keys} == {"x", "de later", "fr later", "us later"}
 
 
 def test_the_report_has_what_ended_on_the_way(tmp_path: Path) -> None:
