@@ -23,6 +23,9 @@ poll brings what one of them has: where all have a backlog, and working it off t
 others, and is not silent for that.
 """
 
+AGAIN_S = 0.1
+"""How long until what could not be decoded yet is tried again: even that takes looking at every record."""
+
 _NOTHING_KNOWN = 1
 """The lag of a topic partition whose end nobody has told yet: it may have something."""
 
@@ -35,6 +38,7 @@ class _Queue:
     heard_poll: int
     batches: deque[Batch] = field(default_factory=deque)
     head: Decoded | None = None  # the first batch decoded, once somebody had to know its time
+    again_s: float = 0.0  # when to try that again, where it had to wait
 
 
 class InStep:
@@ -136,7 +140,7 @@ class InStep:
     def _turn(self, partition: int, now_s: float, lag: Mapping[TopicPartition, int], at_limit: bool) -> str | None:
         """The topic of the partition whose head is next, or None."""
         queues = self._queues[partition]
-        if not all(self._decoded(queue) for queue in queues.values()):
+        if not all(self._decoded(queue, now_s) for queue in queues.values()):
             return None
         times = {topic: self._head_time(queue) for topic, queue in queues.items() if queue.batches}
         without = next((topic for topic, time in times.items() if time is None), None)
@@ -154,10 +158,11 @@ class InStep:
     def _size(self) -> int:
         return len(self._queues) * len(self._topics)
 
-    def _decoded(self, queue: _Queue) -> bool:
+    def _decoded(self, queue: _Queue, now_s: float) -> bool:
         """Whether what comes first of a queue, if anything, is decoded by now."""
-        if queue.head is None and queue.batches:
+        if queue.head is None and queue.batches and now_s >= queue.again_s:
             queue.head = self._decode(queue.batches[0])
+            queue.again_s = now_s + AGAIN_S if queue.head is None else 0.0
         return queue.head is not None or not queue.batches
 
     def _head_time(self, queue: _Queue) -> int | None:
