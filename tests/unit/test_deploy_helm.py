@@ -263,8 +263,12 @@ def test_the_rules_are_the_projects_own_for_this_releases_job(tmp_path: Path) ->
     for file in sorted(RULES.glob("*.yml")):
         text = file.read_text(encoding="utf-8").replace('job="msemon"', 'job="prices"')
         base = "https://git.example.com/msemon/blob/main"
+        text = text.replace("dashboard_url: d/", "dashboard_url: https://grafana.example.com/d/")
         wanted += yaml.safe_load(text.replace("runbook_url: docs/", f"runbook_url: {base}/docs/"))["groups"]
     assert groups == wanted
+    urls = [rule["annotations"]["dashboard_url"] for each in groups for rule in each["rules"] if "alert" in rule]
+    assert urls
+    assert all(url.startswith("https://grafana.example.com/d/msemon-") for url in urls)
     monitor = only("PodMonitor", manifests)
     labels = only("StatefulSet", manifests)["spec"]["template"]["metadata"]["labels"]
     assert labels[monitor["spec"]["jobLabel"]] == "prices"
