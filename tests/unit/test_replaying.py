@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,21 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import zstandard
+from kafka import TopicPartition
+from structlog.testing import capture_logs
 
 import msemon
 from msemon.core.view import SeriesKey
 from msemon.decoding.judge import Judge
 from msemon.export.families import select
 from msemon.export.render import render
-from msemon.replaying import command, lines, openmetrics, sources
+from msemon.replaying import command, lines, openmetrics, sources, topics
 from msemon.replaying.engine import Engine
 from msemon.replaying.run import Replay, models, run, segments
 from msemon.replaying.streams import BadSource, Head, met
 from msemon.replaying.words import number
 from msemon.settings import SettingsError
+from msemon.sources.base import Skipped
 from msemon.wiring import json_decoder_of
 from support import past
 from support.past import T0, columns, halves, pairs, settings, written
@@ -417,6 +421,20 @@ def test_a_topic_named_twice() -> None:
     """Else only one of its ranges would be read."""
     with pytest.raises(SettingsError, match="a: named twice"):
         run(["kafka://a?to=2025-10-01T00:00:00Z", "kafka://a?from=2025-11-01T00:00:00Z"], settings())
+
+
+def test_records_of_a_topic_that_cannot_be_read_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged batch is passed over, as by the daemon; but not in silence."""
+    where = TopicPartition("a", 0)
+    unpacking = types.SimpleNamespace(begin=lambda: None, skipped=[Skipped(where, 3, 2, "wrong checksum")])
+    quiet = types.SimpleNamespace(**dict.fromkeys(("assign", "pause", "resume"), lambda _: None))
+    quiet.seek, quiet.poll = lambda *_: None, lambda **_: {}
+    monkeypatch.setattr(topics, "install", lambda _: unpacking)
+    monkeypatch.setattr(topics, "positions", lambda _: {where: 5})
+    with capture_logs() as logs:
+        assert topics._Reader(quiet, {where: (3, 5)}).next(where) is None
+    (line,) = logs
+    assert (line["log_level"], line["offset"], line["records"], line["why"]) == ("warning", 3, 2, "wrong checksum")
 
 
 def test_a_line_that_never_ends_is_not_held(tmp_path: Path) -> None:
