@@ -19,7 +19,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from msemon.export.families import FAMILIES
+from msemon.export.families import FAMILIES, select
 from support import alerting
 from support.dashboards import FOLDER, SOURCE, Json, dashboards, filled, panels, queries, used, variables
 from support.tools import PROMTOOL, needs
@@ -219,7 +219,8 @@ def test_only_what_is_exported_or_recorded_is_asked_for(name: str) -> None:
     texts = [target["expr"] for panel in panels(ALL[name]) for target in panel["targets"]]
     texts += [each["expr"] for each in ALL[name]["annotations"]["list"]]
     job, *others = list(variables(ALL[name]).values())[1:]
-    assert job["query"]["query"] == "label_values(msemon_build_info, job)"
+    of_job = "build_info" if name == "msemon-pipeline" else "pairs_total"
+    assert job["query"]["query"] == f"label_values(msemon_{of_job}, job)"
     texts += [each["query"]["query"] for each in others]
     for text in texts:
         metrics = set(re.findall(r"([\w:]+)\{", text))
@@ -227,6 +228,15 @@ def test_only_what_is_exported_or_recorded_is_asked_for(name: str) -> None:
         assert metrics <= known, text
         assert not re.search(r"\b(msemon_|job_)[\w:]+(?![\w:{])", text), "every metric is asked for by its job"
         assert all('job="$job"' in each for each in re.findall(r"\{([^}]*)\}", text))
+
+
+@pytest.mark.parametrize("name", ["msemon-models", "msemon-model"])
+def test_the_past_has_what_is_chosen_among(name: str) -> None:
+    """A replay's blocks have the series of models and segments, and nothing of the daemon's own."""
+    past = select()
+    known = {family.name for family in (*past.models, *past.segments)}
+    asked = [each["query"]["query"] for each in list(variables(ALL[name]).values())[1:]]
+    assert {re.findall(r"label_values\((\w+)", each)[0] for each in asked} <= known
 
 
 def test_promtool_accepts_every_expression(tmp_path: Path) -> None:

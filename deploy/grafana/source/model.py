@@ -359,7 +359,7 @@ DASHBOARD = Dashboard(
     title="Model",
     description="One version of a model: how wrong, since when, in which segments, and beside its other versions.",
     variables=[
-        variable("job", "msemon_build_info"),
+        variable("job", "msemon_pairs_total"),
         variable("model", 'msemon_pairs_total{job="$job"}'),
         variable("version", f"msemon_pairs_total{{{MODEL}}}", sort=8),
         variable("window", f"msemon_window_pairs{{{MODEL}}}"),

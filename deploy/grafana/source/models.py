@@ -246,7 +246,7 @@ DASHBOARD = Dashboard(
     title="Models",
     description="All models at a glance: which are worse than they were, by how much, and whether their labels come.",
     variables=[
-        variable("job", "msemon_build_info"),
+        variable("job", "msemon_pairs_total"),
         variable("model", 'msemon_pairs_total{job="$job"}', many=True),
         variable("version", 'msemon_pairs_total{job="$job", model=~"$model"}', many=True, sort=8),
         variable("window", 'msemon_window_pairs{job="$job"}'),
