@@ -87,7 +87,7 @@ def run(settings: Settings, out: TextIO | None = None, *, suggest: bool = False)
         problems.append(f"run would have nowhere to keep its state: {problem}")
     out.write("\n".join([*lines, *(problems or ["run would work"])]) + "\n")
     if suggest:
-        out.write("\n".join(["", *suggested(sample, settings, time.time_ns() // 1_000)]).rstrip() + "\n")
+        out.write("\n".join(["", *suggested(sample, settings)]).rstrip() + "\n")
     return 1 if problems else 0
 
 

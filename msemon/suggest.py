@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 
+from msemon.decoding.documents import Message
 from msemon.decoding.fields import Path, parse_fields, written_path
 from msemon.events import Batch, Floats
 from msemon.settings import Settings
 from msemon.settings.toml import literal
-from msemon.wiring import json_decoder_of
+from msemon.wiring import SchemasMissing, decoded_in_time, decoder_of, parsed_in_time, parser_of
 
 ENOUGH = 100
 """Pairs in a window whose bounds are of use: about ±19 % of the RMSE for Gaussian errors."""
@@ -37,16 +37,21 @@ _OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
 Document = Mapping[str, Any]
 
 
-def suggested(batches: Sequence[Batch], settings: Settings, wall_us: int) -> list[str]:
+def suggested(batches: Sequence[Batch], settings: Settings) -> list[str]:
     """Lines of TOML to put into msemon.toml, each with a comment that says why."""
-    documents = [document for batch in batches for document in _documents(batch)]
+    if settings.format.encoding == "protobuf":
+        return ["# nothing to suggest: of Protobuf only what the settings name is read"]
+    try:
+        documents = [*_documents(batches, settings)]
+    except SchemasMissing as problem:
+        return [f"# nothing to suggest: {problem}"]
     if not documents:
-        return ["# nothing to suggest: the sample has no JSON objects"]
+        return ["# nothing to suggest: the sample has no objects"]
     fields = _fields(documents, settings.format.fields)
     paths = parse_fields(fields)
     segments, why = _segments(documents, paths, settings)
     changed = settings.model_copy(update={"format": settings.format.model_copy(update={"fields": fields})})
-    pairs, delays = _seen(batches, changed, wall_us)
+    pairs, delays = _seen(batches, changed)
     lines = [*why, f"segments = {literal(segments)}"] if segments else why
     lines += ["", *_windows(pairs), "", *_join(delays), ""]
     if fields:
@@ -54,15 +59,15 @@ def suggested(batches: Sequence[Batch], settings: Settings, wall_us: int) -> lis
     return [*lines, *_times(documents, paths)]
 
 
-def _documents(batch: Batch) -> Iterator[Document]:
-    for value in batch.values:
-        try:
-            document = msgspec.json.decode(value or b"null")
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            continue
-        for event in document if isinstance(document, list) else [document]:
-            if isinstance(event, dict):
-                yield event
+def _documents(batches: Sequence[Batch], settings: Settings) -> Iterator[Document]:
+    """The sample's events as they are before anything is looked for in them. Raises SchemasMissing."""
+    parser = parser_of(settings)
+    for batch in batches:
+        for item in parsed_in_time(parser, batch):
+            document = item.document if isinstance(item, Message) else None
+            for event in document if isinstance(document, list) else [document]:
+                if isinstance(event, dict):
+                    yield event
 
 
 # Where things are.
@@ -137,14 +142,14 @@ def _segments(
     return chosen, why or ["# no segments: the predictions of the sample have none"]
 
 
-def _seen(batches: Sequence[Batch], settings: Settings, wall_us: int) -> tuple[dict[tuple[str, ...], Floats], Floats]:
+def _seen(batches: Sequence[Batch], settings: Settings) -> tuple[dict[tuple[str, ...], Floats], Floats]:
     """Times of predictions (s) by model and version, and label delays (s) of ids of which both are in the sample."""
-    decoder = json_decoder_of(settings)
+    decoder = decoder_of(settings)
     times: dict[tuple[str, ...], list[float]] = {}
     predicted: dict[bytes, float] = {}
     labelled: dict[bytes, float] = {}
     for batch in batches:
-        decoded = decoder.decode(batch, wall_us)
+        decoded = decoded_in_time(decoder, batch)
         for part in (decoded.predictions, decoded.pairs):
             for key, time in zip(part.keys, (part.times / 1e6).tolist(), strict=True):
                 times.setdefault(key[:2], []).append(time)

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from msemon.core.shape import Shape, Window
 from msemon.decoding.cloudevents import CloudEvents
-from msemon.decoding.documents import DocumentDecoder, Parser
+from msemon.decoding.documents import DocumentDecoder, Item, Parser
 from msemon.decoding.json import JsonDecoder, JsonParser
 from msemon.events import Batch, Decoded
 from msemon.settings import Settings
@@ -18,6 +18,8 @@ from msemon.settings import Settings
 # ruff: noqa: PLC0415 (what an encoding needs is an extra: it is loaded where it is asked for)
 
 _SECOND_US = 1_000_000
+
+T = TypeVar("T")
 
 
 def shape_of(settings: Settings) -> Shape:
@@ -61,12 +63,21 @@ class SchemasMissing(Exception):
 
 def decoded_in_time(decoder: Decoder, batch: Batch, wait_s: float = 15.0) -> Decoded:
     """For whoever has nothing else to do: waits a while for schemas. Raises SchemasMissing."""
+    return _in_time(lambda: decoder.decode(batch, time.time_ns() // 1_000), batch.topic, wait_s)
+
+
+def parsed_in_time(parser: Parser, batch: Batch, wait_s: float = 15.0) -> list[Item]:
+    """Likewise, to documents."""
+    return _in_time(lambda: parser.parse(batch), batch.topic, wait_s)
+
+
+def _in_time(ask: Callable[[], T | None], topic: str, wait_s: float) -> T:
     deadline_s = time.monotonic() + wait_s
-    while (decoded := decoder.decode(batch, time.time_ns() // 1_000)) is None:
+    while (found := ask()) is None:
         if time.monotonic() > deadline_s:
-            raise SchemasMissing(f"{batch.topic}: the schema registry gives no schema of its records: see the log")
+            raise SchemasMissing(f"{topic}: the schema registry gives no schema of its records: see the log")
         time.sleep(0.05)
-    return decoded
+    return found
 
 
 def encoding_missing(settings: Settings) -> str | None:
@@ -107,14 +118,20 @@ def decoder_of(
     on_schemas_awaited: Callable[[int], None] = lambda _: None,
 ) -> Decoder:
     """The decoder these settings ask for. Raises ValueError where the descriptor set and its messages can't be used."""
+    if settings.format.encoding == "json" and not settings.format.cloudevents:
+        return json_decoder_of(settings)
+    return DocumentDecoder(parser_of(settings, on_registry_error, on_schemas_awaited), **_common(settings))
+
+
+def parser_of(
+    settings: Settings,
+    on_registry_error: Callable[[], None] = lambda: None,
+    on_schemas_awaited: Callable[[int], None] = lambda _: None,
+) -> Parser:
+    """What makes documents of messages as these settings have them. Raises as `decoder_of`."""
     plain = json_decoder_of(settings)
-    bare = not settings.format.cloudevents
-    if settings.format.encoding == "json" and bare:
-        return plain
     parser = _parser_of(settings, plain, on_registry_error, on_schemas_awaited)
-    if not bare:
-        parser = CloudEvents(parser, plain.parse, settings.format.fields)
-    return DocumentDecoder(parser, **_common(settings))
+    return CloudEvents(parser, plain.parse, settings.format.fields) if settings.format.cloudevents else parser
 
 
 def _parser_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +13,6 @@ from msemon.events import Batch
 from msemon.settings import load
 from msemon.suggest import suggested
 from support.past import T0, halves, pairs, settings
-
-WALL_US = round((T0 + 1e7) * 1e6)
 
 
 def batch(topic: str, events: list[dict[str, Any]]) -> Batch:
@@ -31,7 +30,7 @@ def batch(topic: str, events: list[dict[str, Any]]) -> Batch:
 
 
 def proposed(batches: list[Batch], **flags: str) -> tuple[dict[str, Any], list[str]]:
-    lines = suggested(batches, settings(segments="[]", **flags), WALL_US)
+    lines = suggested(batches, settings(segments="[]", **flags))
     return tomllib.loads("\n".join(lines)), [line for line in lines if line.startswith("#")]
 
 
@@ -41,7 +40,7 @@ def plain(seconds: float = 600.0, delay: float = 60.0) -> list[Batch]:
 
 
 def test_what_is_proposed_can_be_loaded(tmp_path: Any) -> None:
-    lines = suggested(plain(), settings(segments="[]"), WALL_US)
+    lines = suggested(plain(), settings(segments="[]"))
     file = tmp_path / "msemon.toml"
     file.write_text("\n".join(lines))
     loaded = load({}, str(file), None, {})
@@ -83,6 +82,18 @@ def test_arrays_are_looked_into() -> None:
     events = pairs(1_000, 600)
     whole = Batch("t", 0, range(1), [round(T0 * 1e3)], [json.dumps(events).encode()], 1, 0, lambda _: (None, ()))
     assert proposed([whole])[0] == proposed([batch("t", events)])[0]
+
+
+def test_what_cloudevents_carry_is_looked_into() -> None:
+    """Where paths begin, the envelope is off already."""
+    plain_batch = batch("t", pairs(1_000, 600))
+    values = [
+        b'{"specversion":"1.0","id":"1","source":"s","type":"t","data":%b}' % (each or b"")
+        for each in plain_batch.values
+    ]
+    kind = (("content-type", b"application/cloudevents+json"),)
+    packed = replace(plain_batch, values=values, origin=lambda _: (None, kind))
+    assert proposed([packed], format__cloudevents="true")[0] == proposed([plain_batch])[0]
 
 
 def test_without_both_halves_of_an_id_it_says_so() -> None:
@@ -131,4 +142,4 @@ def test_events_without_a_time_of_their_own() -> None:
 @pytest.mark.parametrize("values", [[], [b"", b"\xff", b"[1]", b"7", b"{" * 5_000]])
 def test_a_sample_without_objects(values: list[bytes]) -> None:
     made = Batch("t", 0, range(len(values)), [0] * len(values), values, 0, 0, lambda _: (None, ()))
-    assert suggested([made], settings(), WALL_US) == ["# nothing to suggest: the sample has no JSON objects"]
+    assert suggested([made], settings()) == ["# nothing to suggest: the sample has no objects"]
