@@ -23,7 +23,7 @@ from msemon.decoding.times import from_numbers, from_text
 from msemon.events import Batch, Decoded, Floats, Ints, Key, Reason, Target
 from msemon.replaying.streams import BadSource, by_event_time
 
-AT_ONCE = 16_384  # rows
+AT_ONCE = 65_536  # rows
 
 _MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _FAR = np.iinfo(np.int64).max
