@@ -16,7 +16,7 @@ from time import process_time
 import numpy as np
 
 from msemon import collector
-from msemon.core.baseline import Baseline
+from msemon.core.baseline import FIELDS, Baseline
 from msemon.core.drift import K
 from msemon.core.process import Process
 from msemon.core.shape import Shape
@@ -80,7 +80,7 @@ def looks() -> tuple[float, float]:
     sids: Ints = np.array([task.series.adopt(key) for key in keys], np.int64)
     columns = np.zeros((7, SERIES))
     columns[:] = np.array([4.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])[:, None]
-    task.watch.adopt(sids, columns, (np.zeros(0, np.int64), np.zeros((40, 0))), task.series)
+    task.watch.adopt(sids, columns, (np.zeros(0, np.int64), np.zeros((FIELDS, 0))), task.series)
     task.set_times(sids[:1], {"stream": np.array([START]), "predicted": np.array([START]),
                               "last_pair": np.array([START]), "lag": np.array([0])})  # fmt: skip
     rng = np.random.default_rng(0)

@@ -1,6 +1,6 @@
 """Replaying Parquet: pairs a second of CPU time, beside decoding alone; and memory, which must not grow with the file.
 
-    python benchmarks/stage_replay.py [--short]
+python benchmarks/stage_replay.py [--short]
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
@@ -41,9 +43,6 @@ print(json.dumps({"pairs": pairs, "s": spent, "mib": resource.getrusage(resource
 
 def write(path: Path, count: int) -> None:
     """Whole pairs of 4 models in 8 countries over one day, in row groups of a million."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     rng = np.random.default_rng(1)
     models, countries = np.array([f"model {i}" for i in range(4)]), np.array([f"c{i}" for i in range(8)])
     writer, begin = None, 0

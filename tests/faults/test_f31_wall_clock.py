@@ -108,10 +108,14 @@ def test_f31_a_step_moves_what_is_exported_only_as_long_as_it_lasts():
 
 WALL = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.datetime.now"}
 MAY = {
-    "check.py": "shows how a sample would be judged now",
+    "wiring.py": "shows how a sample would be judged now",
     "daemon.py": "one function, for what is exported and for `future`",
     "sources/kafka_python.py": "where `start` is a duration back from now",
     "sources/librdkafka.py": "the same",
+    "sources/oauth.py": "tokens end at a time",
+    "replaying/lines.py": "judges `future`, as the daemon would now",
+    "replaying/parquet.py": "the same",
+    "replaying/topics.py": "where a range is a duration back from now",
     "demo/producer.py": "invents events of now",
 }
 
