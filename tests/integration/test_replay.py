@@ -17,14 +17,23 @@ from msemon.replaying import command
 from msemon.replaying.run import run, selection_of
 from msemon.settings import load
 from support import past
+from support.dashboards import Query, filled, queries
 from support.histories import Event, records
-from support.prometheus import prometheus
+from support.prometheus import Prometheus, prometheus
 from support.running import Scrape, daemon
 from support.stories import made, names, settings
 from support.tools import PROMETHEUS, PROMTOOL, needs
 from support.topics import produce
 
 ROOT = Path(__file__).parents[2]
+OF_MODELS = ("msemon-models", "msemon-model")
+"""The dashboards whose numbers a replay has; the third is about the daemon."""
+
+CHOSEN = {
+    "job": "msemon", "instance": ".*", "model": "price", "version": ".*", "window": "1h", "dimension": "country",
+    "segment": ".*", "__rate_interval": "5m", "__range": "1h",
+}  # fmt: skip
+
 RULES = ROOT / "deploy/prometheus/rules/msemon.recording.yml"
 
 
@@ -104,7 +113,8 @@ def test_a_prometheus_is_filled_from_files_and_then_with_the_recording_rules(tmp
     sources = [past.written(tmp_path / "p.jsonl.gz", predictions), past.columns(tmp_path / "l.parquet", labels)]
     text, data = tmp_path / "past.om", tmp_path / "server" / "data"
     options = command.Options(sources, "openmetrics", 60_000_000, str(text), {"job": "msemon", "instance": "past"})
-    assert command.replay(past.settings(), options) == 0
+    learn = {"baseline__learn_after": "10m", "baseline__learn_time": "20m", "baseline__learn_pairs": "300"}
+    assert command.replay(past.settings(**learn), options) == 0
     data.mkdir(parents=True)
     promtool("tsdb", "create-blocks-from", "openmetrics", str(text), str(data))
     with prometheus(binary, tmp_path / "server", {}) as server:
@@ -132,6 +142,13 @@ def test_a_prometheus_is_filled_from_files_and_then_with_the_recording_rules(tmp
         assert [recorded**2] == pytest.approx(list(own.values()), rel=1e-9)
         (labels_of,) = own
         assert {("instance", "past"), ("model", "price"), ("window", "1h")} <= {*labels_of}
+        silent = {query.name for query in queries() if query.dashboard in OF_MODELS and not answered(server, query, at)}
+    assert silent == set()
+
+
+def answered(server: Prometheus, query: Query, at: float) -> bool:
+    """Whether a dashboard's query finds something at that time, with the variables that a person would choose."""
+    return bool(server.vector(filled(query.expression, CHOSEN), at))
 
 
 def promtool(*arguments: str) -> None:
