@@ -50,7 +50,7 @@ sbom: $(VENV)/.dev ## the image's Python packages with their licenses, as Cyclon
 	@rm -rf dist/sbom
 	@echo "dist/msemon.cdx.json"
 
-bench: $(VENV)/.dev ## all benchmarks, about 40 minutes: writes benchmarks/RESULTS.md
+bench: $(VENV)/.dev ## all benchmarks, about 20 minutes: writes benchmarks/RESULTS.md
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
 soak: $(VENV)/.dev ## millions of events: one daemon's memory watched, then replicas that are killed all the time

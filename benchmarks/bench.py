@@ -1,4 +1,4 @@
-"""All benchmarks, one after the other, and the page of their results: `make bench`, about 40 minutes.
+"""All benchmarks, one after the other, and the page of their results: `make bench`, about 20 minutes.
 
     python benchmarks/bench.py [--output FILE] [--only WORD] [--short]
 
