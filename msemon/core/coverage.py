@@ -24,6 +24,7 @@ class Counted(IntEnum):
 
 PREDICTIONS = Counted.PREDICTIONS
 LABELLED = Counted.LABELLED
+BOTH = slice(0, len(Counted))  # of a pair that comes whole
 
 
 class Coverage:
@@ -33,7 +34,7 @@ class Coverage:
         self.rings: list[dict[int, Block]] = [{} for _ in windows]
         self._pane_us = [window.pane_us for window in windows]
 
-    def add(self, kind: Counted, sids: npt.NDArray[np.int32], times_us: Ints, oldest: Ints) -> None:
+    def add(self, kind: Counted | slice, sids: npt.NDArray[np.int32], times_us: Ints, oldest: Ints) -> None:
         """Count n predictions made at times_us (n,) in series sids (n,), −1 for none; oldest (n, R) as in Windows."""
         for r, ring in enumerate(self.rings):
             panes = times_us // self._pane_us[r]
@@ -41,7 +42,7 @@ class Coverage:
             self._count(ring, kind, panes[taken], sids[taken].astype(np.int64))
 
     @staticmethod
-    def _count(ring: dict[int, Block], kind: Counted, panes: Ints, sids: Ints) -> None:
+    def _count(ring: dict[int, Block], kind: Counted | slice, panes: Ints, sids: Ints) -> None:
         panes, sids, counts = _tallied(panes, sids)
         for begin, end in runs(panes):
             block = ring.setdefault(int(panes[begin]), Block(len(Counted)))

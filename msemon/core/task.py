@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from msemon.core.coverage import LABELLED, PREDICTIONS, Counted, Coverage
+from msemon.core.coverage import BOTH, LABELLED, PREDICTIONS, Counted, Coverage
 from msemon.core.digest import Digester
 from msemon.core.join import Join, Joined, Matches, Side
 from msemon.core.moments import Errors
@@ -246,8 +246,7 @@ class Task:
         matches = Matches(np.arange(len(combos)), combos, pairs.times, pairs.times, pairs.predictions, pairs.labels,
                           pairs.weights, pairs.vectors, pairs.record_times)  # fmt: skip
         self._count(matches, pairs.rows, outcome)
-        for kind in (PREDICTIONS, LABELLED):
-            self._cover(kind, self.names.model_of[combos], pairs.times)
+        self._cover(BOTH, self.names.model_of[combos], pairs.times)
         outcome.newest_prediction = max(outcome.newest_prediction, int(pairs.times.max()))
         outcome.newest_label = max(outcome.newest_label, int(pairs.times.max()))
 
@@ -285,12 +284,12 @@ class Task:
         np.minimum.at(self._lag, totals, np.maximum(record_times - times, 0))
         np.maximum.at(self._last_pair, totals, record_times)
 
-    def _cover(self, kind: Counted, models: Ints, times: Ints) -> Ints:
+    def _cover(self, kind: Counted | slice, models: Ints, times: Ints) -> Ints:
         """Count predictions, or labelled ones, in the panes of their own time; gives their total sids."""
         totals = self.series.totals(self.names, models)
         self._restore_lifetimes(totals)
         self._size_up()
-        if kind == PREDICTIONS:
+        if kind != LABELLED:
             np.maximum.at(self._predicted, totals, times)
         now = np.where(self._stream[totals] == NEVER, self._predicted[totals], self._stream[totals])
         oldest = np.stack([self.oldest(ring, now) for ring in range(len(self.shape.windows))], axis=1)
