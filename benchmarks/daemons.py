@@ -119,7 +119,7 @@ class _Watch:
     def until_begun(self, after: int, limit_s: float) -> None:
         """Until each has its share of the partitions and more than `after` events have been read."""
         deadline = time.monotonic() + limit_s
-        while not (self._settled() and sum(self._look().events) > after):
+        while not (sum(self._look().events) > after and self._settled()):  # looked at from the beginning: see below
             if time.monotonic() > deadline:
                 raise Unfinished(f"not begun after {limit_s:g} s")
             time.sleep(LOOK_S)
@@ -144,9 +144,10 @@ class _Watch:
                 raise Unfinished(f"{found:,} pairs, of {pairs:,}")
             time.sleep(LOOK_S)
             self._look()
-        # A log so short that it was over when it was seen to have begun counts from the look before.
-        first = max((i for i in range(self._begun + 1) if self._looks[i].pairs < pairs), default=0)
-        begin, end = self._looks[first], self._looks[self._ended]
+        # A log so short that all of it was read when it was seen to have begun counts from the look before.
+        end = self._looks[self._ended]
+        first = max((i for i in range(self._begun + 1) if sum(self._looks[i].events) < sum(end.events)), default=0)
+        begin = self._looks[first]
         events, seconds = sum(end.events) - sum(begin.events), end.at_s - begin.at_s
         return Drained(events / seconds, (end.cpu_s - begin.cpu_s) / max(events, 1) * 1e6, seconds, self._rss, 0.0)
 

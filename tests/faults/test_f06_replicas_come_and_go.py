@@ -16,14 +16,20 @@ def one_left(replicas: Group) -> bool:
 
 
 def together(replicas: Group) -> None:
-    """Of every topic the same partitions are read by the same replica."""
-    for member in replicas.members():
-        scrape = member.scrape()
+    """Of every topic the same partitions are read by the same replica. A partition is told of once its end is known."""
+
+    def same() -> bool:
+        scrapes = [member.scrape() for member in replicas.members()]
         parts = [
-            {dict(labels)["partition"] for labels in scrape.all("msemon_consumer_lag", topic=topic)}
+            [
+                {dict(labels)["partition"] for labels in scrape.all("msemon_consumer_lag", topic=topic)}
+                for scrape in scrapes
+            ]
             for topic in replicas.traffic.topics
         ]
-        assert parts[0] == parts[1]
+        return parts[0] == parts[1]
+
+    replicas.until(same, 30, "the topics' partitions to be together")
 
 
 def test_f06_sums_over_replicas_that_come_and_go(kafka, tmp_path):

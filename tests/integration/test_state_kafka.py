@@ -74,7 +74,8 @@ def test_the_last_of_several_checkpoints_comes_back_to_another_store(place):
 
 def test_restores_leave_the_loop_its_turn(place):
     owner = Owner(place.store())
-    owner.task.put(("large", 0))
+    for i in range(3):
+        owner.task.put(("large", i))
     owner.checkpoint(100)
     times = [time.monotonic()]
 
