@@ -57,7 +57,7 @@ soak: $(VENV)/.dev ## millions of events: one daemon's memory watched, then repl
 	@$(BIN)/python benchmarks/soak.py $(ARGS)
 	@$(BIN)/python benchmarks/chaos.py $(CHAOS)
 
-fuzz: $(VENV)/.dev ## strangers' bytes into every decoder, a minute each (ARGS="avro_schema 600"); needs atheris
+fuzz: $(VENV)/.dev ## strangers' bytes into every decoder, a minute each (ARGS="avro_schema 600", ARGS=600); needs atheris
 	@$(PIP) install --quiet atheris==3.0.0 </dev/null
 	@$(BIN)/python tests/fuzz/run.py $(ARGS)
 

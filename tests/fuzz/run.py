@@ -1,4 +1,4 @@
-"""Fuzzes one target with atheris, `python tests/fuzz/run.py TARGET [SECONDS]`; without arguments each for a minute.
+"""Fuzzes with atheris: `python tests/fuzz/run.py [TARGET] [SECONDS]`, each target where none is named, a minute long.
 
 A crash is a finding: libFuzzer writes the input that led to it into the folder it was started in. What is found goes
 into the corpus, with the change that mends it.
@@ -34,11 +34,13 @@ def fuzz(name: str, seconds: int) -> None:
 
 
 def main() -> int:
-    if len(sys.argv) > 1:
-        fuzz(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else MINUTE_S)
+    words = sys.argv[1:]
+    seconds = words.pop() if words and words[-1].isdigit() else str(MINUTE_S)
+    if words:
+        fuzz(words[0], int(seconds))
     from fuzz.targets import TARGETS
 
-    ended = [subprocess.run([sys.executable, __file__, name], check=False).returncode for name in TARGETS]
+    ended = [subprocess.run([sys.executable, __file__, name, seconds], check=False).returncode for name in TARGETS]
     return int(any(ended))
 
 
