@@ -68,6 +68,7 @@ def _run(settings: Settings) -> int:
     _client_options(settings)
     _format(settings)
     _baseline_file(settings)
+    _web_config(settings)
     _state_path(settings)
     return daemon.run(settings)
 
@@ -110,6 +111,17 @@ def _baseline_file(settings: Settings) -> None:
         raise SettingsError([f"baseline.file = {settings.baseline.file}: {error} (from {origin})"]) from None
 
 
+def _web_config(settings: Settings) -> None:
+    """Refuses a web configuration file that can't be used."""
+    from msemon.export import access, web_config
+
+    try:
+        access.of(settings.web.config_file)
+    except web_config.Mistake as error:
+        origin = settings.origins.get("web.config_file")
+        raise SettingsError([f"web.config_file = {settings.web.config_file}: {error} (from {origin})"]) from None
+
+
 def _state_path(settings: Settings) -> None:
     """Refuses a directory in which state can't be kept. One that another process has, or that is full, may do later."""
     from msemon import state
@@ -128,6 +140,7 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
     _client_options(settings)
     _format(settings)
     _baseline_file(settings)
+    _web_config(settings)
     _state_path(settings)
     if not logging.getLogger().isEnabledFor(logging.DEBUG):
         logs.quiet_client()  # the report says what went wrong, once

@@ -28,6 +28,7 @@ from msemon.core.view import Choose, View
 from msemon.dead_letters import DeadLetters
 from msemon.decoding.portions import portions
 from msemon.events import Batch, Decoded
+from msemon.export import access
 from msemon.export.families import Selection, select
 from msemon.export.pipeline import Pipeline
 from msemon.export.server import Server
@@ -110,7 +111,9 @@ class Daemon:
         self._unequal = False
         self._more = False  # work was left at the end of the last turn
         self.selection: Selection = select(settings.export.metrics, settings.export.segment_metrics)
-        self.server = Server(settings.web.address, settings.web.health_address, self)
+        self.server = Server(
+            settings.web.address, settings.web.health_address, self, access.of(settings.web.config_file)
+        )
 
     # What the HTTP server asks, in its threads.
 

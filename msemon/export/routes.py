@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from msemon.export.status.model import Model
 from msemon.export.status.pipeline import pipeline_json
 from msemon.export.status.series import Page
 from msemon.export.turns import Busy, Turns
-from msemon.export.wire import Request, Response, accepts_gzip, said, wants_openmetrics
+from msemon.export.wire import Request, Response, accepts_gzip, wants_openmetrics
 
 TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_FORMAT = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -32,12 +32,17 @@ TRIES = 3
 
 API = "/api/v1/"
 
-_HEADERS = (
-    ("Cache-Control", "no-store"),
-    ("Content-Security-Policy", POLICY),
-    ("Referrer-Policy", "no-referrer"),
-    ("X-Content-Type-Options", "nosniff"),
-)
+HEALTHY = frozenset({"/-/healthy", "/healthz"})
+READY = frozenset({"/-/ready", "/readyz"})
+
+AGAIN = (("Retry-After", "1"),)
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
 _log = structlog.get_logger(__name__)
 
@@ -71,9 +76,9 @@ class Site(Protocol):
 
 def answer_health(site: Site, request: Request) -> Response | None:
     """The answer at a health path, None at any other."""
-    if request.path in {"/-/healthy", "/healthz"}:
+    if request.path in HEALTHY:
         return _state(site.healthy, "healthy")
-    if request.path in {"/-/ready", "/readyz"}:
+    if request.path in READY:
         return _state(site.ready, "ready")
     return None
 
@@ -108,27 +113,23 @@ class Routes:
 
     def answer(self, request: Request) -> Response:
         """Never raises."""
-        response = answer_health(self._site, request)
-        if response is None:
-            response = self._worked_out(request)
-        return dressed(response)
+        return answer_health(self._site, request) or self._worked_out(request)
 
     def _worked_out(self, request: Request) -> Response:
         if (file := self._files.get(request.path)) is not None:
             return file
         handler = self._paths.get(request.path)
         if handler is None:
-            return _refused(request, 404)
+            return refused(request, 404)
         try:
             return handler(request)
         except Wrong as wrong:
-            return _refused(request, wrong.status, str(wrong))
+            return refused(request, wrong.status, str(wrong))
         except Busy:
-            busy = _refused(request, 503)
-            return Response(busy.status, busy.body, busy.content_type, (("Retry-After", "1"),))
+            return refused(request, 503, headers=AGAIN)
         except Exception as error:  # noqa: BLE001 - a question must never end the daemon
             _log.exception("request failed", path=request.path)
-            return _refused(request, 500, type(error).__name__)
+            return refused(request, 500, type(error).__name__)
 
     def _shown(
         self, question: Hashable, make: Callable[[View | None], Response], choose: Choose | None = None
@@ -181,17 +182,18 @@ class Routes:
         return self._shown((request.path, model.name), lambda view: _json(model.answer(view)), model.choose)
 
 
-def dressed(response: Response) -> Response:
-    """The response with the headers that every answer carries."""
-    return Response(response.status, response.body, response.content_type, (*response.headers, *_HEADERS))
+def dressed(response: Response, headers: Mapping[str, str]) -> Response:
+    """The response with the headers that every answer carries, and those of the web configuration in their stead."""
+    every = {**_HEADERS, **headers}
+    return Response(response.status, response.body, response.content_type, (*response.headers, *every.items()))
 
 
-def _refused(request: Request, status: int, why: str = "") -> Response:
+def refused(request: Request, status: int, why: str = "", headers: tuple[tuple[str, str], ...] = ()) -> Response:
     """The status, and why where there is more to say: for the API as JSON."""
+    why = why or HTTPStatus(status).phrase
     if not request.path.startswith(API):
-        return Response(status, f"{status} {why}\n".encode()) if why else said(status)
-    told = {"error": why or HTTPStatus(status).phrase}
-    return Response(status, msgspec.json.encode(told), "application/json; charset=utf-8")
+        return Response(status, f"{status} {why}\n".encode(), headers=headers)
+    return Response(status, msgspec.json.encode({"error": why}), "application/json; charset=utf-8", headers)
 
 
 def _encoded(value: object) -> bytes:

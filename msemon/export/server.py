@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from msemon.export.access import Rules
 from msemon.export.routes import Routes, Site, answer_health, dressed
 from msemon.export.wire import Refused, Request, Response, let_read, read_request, said, write_response
 
@@ -38,8 +38,8 @@ _TICK_S = 0.1
 _log = structlog.get_logger(__name__)
 
 Answer = Callable[[Request], Response]
-Tls = Callable[[], ssl.SSLContext]
-"""Asked for each connection, so that renewed certificates need no restart."""
+Access = Callable[[], Rules]
+"""Asked for each connection, so that renewed certificates and passwords need no restart. It never raises."""
 
 
 class Address(NamedTuple):
@@ -66,18 +66,18 @@ def bound(address: Address) -> socket.socket:
 
 
 class Server:
-    """Serves a site at `address`, and its health at `health_address` too where there is one.
+    """Serves a site at `address`, and its health at `health_address` too where there is one, in the clear and to all.
 
     Both are bound by `start`, which raises OSError where that fails.
     """
 
-    def __init__(self, address: str, health_address: str | None, site: Site, tls: Tls | None = None) -> None:
-        self._main = Listener(Address.parse(address), Routes(site, WORKING).answer, CONNECTIONS, tls)
+    def __init__(self, address: str, health_address: str | None, site: Site, access: Access = Rules) -> None:
+        self._main = Listener(Address.parse(address), Routes(site, WORKING).answer, CONNECTIONS, access)
         self._health: Listener | None = None
         if health_address is not None:
             apart = Address.parse(health_address)
             if apart.port == 0 or apart != Address.parse(address):
-                self._health = Listener(apart, _health_only(site), HEALTH_CONNECTIONS, None)
+                self._health = Listener(apart, _health_only(site), HEALTH_CONNECTIONS, Rules)
 
     @property
     def port(self) -> int:
@@ -104,7 +104,7 @@ class Server:
 
 
 def _health_only(site: Site) -> Answer:
-    return lambda request: dressed(answer_health(site, request) or said(404))
+    return lambda request: answer_health(site, request) or said(404)
 
 
 class _Connection:
@@ -118,11 +118,11 @@ class _Connection:
 class Listener:
     """One address. Accepting never waits for a peer: handshake, reading and writing are the connection's thread's."""
 
-    def __init__(self, address: Address, answer: Answer, most: int, tls: Tls | None) -> None:
+    def __init__(self, address: Address, answer: Answer, most: int, access: Access) -> None:
         self._address = address
         self._answer = answer
         self._most = most
-        self._tls = tls
+        self._access = access
         self._open: set[_Connection] = set()
         self._lock = threading.Condition()  # of `_open`, and of the sockets in it being usable
         self._stopping = threading.Event()
@@ -200,8 +200,9 @@ class Listener:
     def _serve(self, connection: _Connection) -> None:
         try:
             deadline = connection.since + HEAD_S
-            self._shake_hands(connection, deadline)
-            self._exchange(connection, deadline)
+            rules = self._access()
+            self._shake_hands(connection, deadline, rules)
+            self._exchange(connection, deadline, rules)
         except OSError:
             pass  # the peer's own affair, TLS errors too
         except Exception:  # noqa: BLE001 - whatever it was, it is one peer's, and told
@@ -216,37 +217,37 @@ class Listener:
             connection.peer.close()
             self._lock.notify_all()
 
-    def _shake_hands(self, connection: _Connection, deadline: float) -> None:
+    def _shake_hands(self, connection: _Connection, deadline: float, rules: Rules) -> None:
         connection.peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._tls is None:
+        if rules.tls is None:
             return
-        context = self._tls()
         with self._lock:  # wrapping moves the descriptor to another object
-            wrapped = context.wrap_socket(connection.peer, server_side=True, do_handshake_on_connect=False)
+            wrapped = rules.tls.wrap_socket(connection.peer, server_side=True, do_handshake_on_connect=False)
             connection.peer = wrapped
         wrapped.settimeout(max(deadline - time.monotonic(), 0.001))
         wrapped.do_handshake()
+        rules.look_at(wrapped)
 
-    def _exchange(self, connection: _Connection, deadline: float) -> None:
+    def _exchange(self, connection: _Connection, deadline: float, rules: Rules) -> None:
         method = ""
         try:
             request = read_request(connection.peer, deadline)
             if request is None:
                 return
             method = request.method
-            response = self._respond(connection, request)
+            response = self._respond(connection, request, rules)
         except Refused as refused:
-            response = dressed(said(refused.status))
-        self._write(connection, response, with_body=method != "HEAD")
+            response = said(refused.status)
+        self._write(connection, dressed(response, rules.headers), with_body=method != "HEAD")
         if method not in {"GET", "HEAD"}:  # there may be more of it than was read
             let_read(connection.peer, time.monotonic() + 1.0)
 
-    def _respond(self, connection: _Connection, request: Request) -> Response:
+    def _respond(self, connection: _Connection, request: Request, rules: Rules) -> Response:
         if request.method not in {"GET", "HEAD"}:
             refused = said(405)
-            return dressed(Response(refused.status, refused.body, headers=(("Allow", "GET, HEAD"),)))
+            return Response(refused.status, refused.body, headers=(("Allow", "GET, HEAD"),))
         connection.waits = False
-        return self._answer(request)
+        return rules.refusal(request) or self._answer(request)
 
     def _write(self, connection: _Connection, response: Response, with_body: bool) -> None:
         with self._lock:

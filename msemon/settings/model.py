@@ -33,7 +33,6 @@ from msemon.settings.values import (
     FieldPath,
     File,
     MaybeText,
-    NotYet,
     Number,
     PositiveSpan,
     Servers,
@@ -378,8 +377,8 @@ class WebSettings(Section):
     """host:port that /metrics, health and the page are served on; port 0 takes a free one."""
     health_address: Annotated[Address | None, Unset] = None
     """host:port for health alone."""
-    config_file: NotYet = None
-    """Not in this version."""
+    config_file: File = None
+    """Prometheus' web configuration file: TLS, users, headers, a rate limit; read anew when it changes."""
 
     @field_validator("health_address")
     @classmethod

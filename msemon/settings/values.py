@@ -198,11 +198,6 @@ def later(*values: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _never(value: object) -> None:
-    if value is not None:
-        raise ValueError("this setting is not in this version: leave it out")
-
-
 def _file(path: str | None) -> str | None:
     if path is not None and not Path(path).is_file():
         raise ValueError("expected a file that exists")
@@ -220,6 +215,5 @@ Count = Annotated[int, BeforeValidator(_not_a_bool), Field(gt=0)]
 Number = Annotated[float, BeforeValidator(_not_a_bool), Field(allow_inf_nan=False)]
 Unset = BeforeValidator(_none_if_empty)
 """An optional setting: empty text is "none", so that a later layer can take back what an earlier one set."""
-NotYet = Annotated[str | None, BeforeValidator(_never), Unset]  # Unset goes first: pydantic begins at the right
 File = Annotated[str | None, Unset, AfterValidator(_file)]
 MaybeText = Annotated[str | None, Unset]

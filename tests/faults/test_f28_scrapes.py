@@ -14,6 +14,7 @@ import pytest
 
 from msemon.core.view import View
 from msemon.export import server as module
+from msemon.export.access import Rules
 from msemon.export.render import render
 from msemon.export.server import Server
 from support.sites import FakeSite, anonymous_tls, ask, serving, until
@@ -124,7 +125,7 @@ def test_peers_that_do_not_read_their_scrape_hold_nobody_up(site: FakeSite) -> N
 
 
 def test_a_stalled_tls_handshake_holds_nobody_up(site: FakeSite) -> None:
-    server = Server("127.0.0.1:0", "127.0.0.1:0", site, tls=lambda: anonymous_tls(ssl.PROTOCOL_TLS_SERVER))
+    server = Server("127.0.0.1:0", "127.0.0.1:0", site, access=lambda: Rules(anonymous_tls(ssl.PROTOCOL_TLS_SERVER)))
     server.start()
     try:
         with contextlib.ExitStack() as stack:

@@ -46,11 +46,11 @@ class Authority:
         self._openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(self._key), "-out",
                       str(self.certificate), "-days", "2", "-subj", "/CN=authority")  # fmt: skip
 
-    def issue(self, name: str, days: int = 2) -> tuple[Path, Path]:
-        """Files of a certificate for 127.0.0.1 and of its key; with -1 days it has expired already."""
+    def issue(self, name: str, days: int = 2, names: str = "IP:127.0.0.1") -> tuple[Path, Path]:
+        """Files of a certificate for these names and of its key; with -1 days it has expired already."""
         key, request, certificate = (self.directory / f"{name}.{kind}" for kind in ("key", "csr", "pem"))
         alternative = self.directory / f"{name}.ext"
-        alternative.write_text("subjectAltName=IP:127.0.0.1\n")
+        alternative.write_text(f"subjectAltName={names}\n")
         self._openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(request), "-subj",
                       f"/CN={name}")  # fmt: skip
         self._openssl("x509", "-req", "-in", str(request), "-CA", str(self.certificate), "-CAkey", str(self._key),

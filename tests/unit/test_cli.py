@@ -157,6 +157,24 @@ def test_one_mistake_is_one_line(argv: list[str], said: str, capsys: pytest.Capt
     assert said in line
 
 
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_web_configuration_that_can_not_be_used_is_a_mistake(
+    command: str, tmp_path: Path, calls: list[tuple[Any, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its field, without what stands there."""
+    file = tmp_path / "web.yml"
+    file.write_text("basic_auth_users: {alice: geheim}")
+    assert cli.main([command, "--web.config-file", str(file)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"web.config_file = {file}: basic_auth_users.alice: expected a bcrypt hash")
+    assert line.endswith("(from --web.config-file)")
+    assert "geheim" not in line
+    assert not calls
+    file.write_text("")
+    cli.main([command, "--web.config-file", str(file)])
+    assert calls
+
+
 def test_print_config(capsys: pytest.CaptureFixture[str]) -> None:
     """--print-config prints the settings in force and runs nothing; it needs no command."""
     for argv in (["--print-config"], ["run", "--print-config"]):

@@ -13,6 +13,7 @@ from functools import partial
 import pytest
 
 from msemon.export import server as module
+from msemon.export.access import Rules
 from msemon.export.server import Address, Server
 from msemon.export.wire import Response
 from support.sites import FakeSite, anonymous_tls, ask, serving, until
@@ -63,6 +64,17 @@ def test_every_path_of_the_contract_is_served(server: Server, path: str) -> None
     assert answer.status == 200
     assert answer.headers["content-length"] == str(len(answer.body))
     assert answer.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/healthz", "/api/v1/status", "/nowhere"])
+def test_every_answer_keeps_browsers_from_mischief(server: Server, path: str) -> None:
+    headers = ask(server.port, path).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    policy = headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    assert "unsafe" not in policy
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cache-control"] == "no-store"
 
 
 def test_any_free_port_can_be_asked_for(server: Server) -> None:
@@ -221,7 +233,7 @@ def test_answers_nobody_reads_do_not_pile_up_in_memory(
 
 
 def test_tls_is_spoken_where_there_is_a_context(site: FakeSite) -> None:
-    server = Server("127.0.0.1:0", None, site, tls=lambda: anonymous_tls(ssl.PROTOCOL_TLS_SERVER))
+    server = Server("127.0.0.1:0", None, site, access=lambda: Rules(anonymous_tls(ssl.PROTOCOL_TLS_SERVER)))
     server.start()
     try:
         plain = socket.create_connection(("127.0.0.1", server.port), timeout=10)

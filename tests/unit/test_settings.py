@@ -400,7 +400,6 @@ class TestMistakes:
         ("key", "text"),
         [
             ("kafka.sasl_mechanism", "GSSAPI"),
-            ("web.config_file", "web.yml"),
         ],
     )
     def test_not_in_this_version(self, key: str, text: str) -> None:
