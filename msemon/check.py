@@ -18,11 +18,12 @@ from kafka.errors import KafkaError
 
 from msemon.events import Batch, Key, Kind, Reason
 from msemon.export.server import Address, bound
+from msemon.logs import one_line
 from msemon.settings import Settings
 from msemon.sources.certificates import Certificates
 from msemon.sources.kafka_inside import positions, topic_partitions
 from msemon.sources.kafka_records import Unpacking, install
-from msemon.sources.reading import CONNECT_S, groupless, one_line
+from msemon.sources.reading import CONNECT_S, groupless
 from msemon.sources.record_format import batch_of
 from msemon.state import Unavailable, Unusable, look
 from msemon.suggest import suggested

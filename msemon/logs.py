@@ -67,3 +67,9 @@ def _renderers(text: bool, stream: TextIO) -> list[Processor]:
             )
         ]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+
+
+def one_line(problem: BaseException) -> str:
+    """What went wrong, in a line for a log or a report."""
+    name, text = type(problem).__name__, " ".join(str(problem).split())
+    return (text if text.startswith(name) else f"{name}: {text}")[:300]

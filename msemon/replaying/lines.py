@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -13,10 +15,11 @@ import zstandard
 
 from msemon.decoding import JsonDecoder
 from msemon.events import Batch, Decoded
-from msemon.replaying.streams import BadSource, by_event_time
+from msemon.replaying.streams import FEW, BadSource, by_event_time
 
 AT_ONCE = 5_000  # lines
-_CHUNK = 1 << 20
+_CHUNK, _FIRST_CHUNK = 1 << 20, 1 << 16
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ZSTD_CHUNK = 1 << 12  # of compressed bytes: a block of 128 KiB may come of four of them
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
@@ -30,9 +33,9 @@ class Lines:
 
     partition = 0
 
-    def __init__(self, path: Path, decoder: JsonDecoder, message_bytes: int) -> None:
-        """Lines of more than `message_bytes` are rejected, and never held whole."""
-        self.topic = str(path)
+    def __init__(self, path: Path, decoder: JsonDecoder, message_bytes: int, name: str | None = None) -> None:
+        """Lines of more than `message_bytes` are rejected, and never held whole. `name` stands for the path."""
+        self.topic = name or str(path)
         self._path = path
         self._decoder = decoder
         self._largest = message_bytes
@@ -43,14 +46,21 @@ class Lines:
         return min(1.0, self._read / self._size)
 
     def __iter__(self) -> Iterator[Decoded]:
+        """A few events first; until more are asked for, the file is closed."""
         try:
-            with self._path.open("rb") as file:
-                for first, lines in self._batches(file):
-                    yield by_event_time(self._decoder.decode(self._batch(first, lines), time.time_ns() // 1_000))
+            with closing(self._batches(0, FEW)) as batches:
+                few = [*islice(batches, 1)]
+            for first, lines in few:
+                yield self._decoded(first, lines)
+            for first, lines in self._batches(FEW, AT_ONCE) if few else ():
+                yield self._decoded(first, lines)
         except EOFError:
             raise BadSource(f"{self.topic}: cut off: it ends in the middle of its compressed data") from None
         except (OSError, zlib.error, zstandard.ZstdError) as error:
-            raise BadSource(f"{self.topic}: {error}") from None
+            raise BadSource(f"{self.topic}: {getattr(error, 'strerror', None) or error}") from None
+
+    def _decoded(self, first: int, lines: list[bytes]) -> Decoded:
+        return by_event_time(self._decoder.decode(self._batch(first, lines), time.time_ns() // 1_000))
 
     def _batch(self, first: int, lines: list[bytes]) -> Batch:
         offsets = range(first, first + len(lines))
@@ -65,27 +75,32 @@ class Lines:
             origin=lambda _: (None, ()),
         )
 
-    def _batches(self, file: BinaryIO) -> Iterator[tuple[int, list[bytes]]]:
-        """(number of the first, lines), blank ones left out."""
-        number, waiting = 0, list[bytes]()
-        for lines in self._lines(_opened(file), file):
-            waiting += [line for line in lines if line and not line.isspace()]
-            while len(waiting) >= AT_ONCE:
-                yield number, waiting[:AT_ONCE]
-                number += AT_ONCE
-                del waiting[:AT_ONCE]
+    def _batches(self, begin: int, at_once: int) -> Generator[tuple[int, list[bytes]]]:
+        """(number of the first, lines), blank ones left out, from the line with the number `begin` on."""
+        number, skipped, waiting = begin, 0, list[bytes]()
+        with self._path.open("rb") as file:
+            for lines in self._lines(_opened(file), file):
+                waiting += [line for line in lines if line and not line.isspace()]
+                skips = min(begin - skipped, len(waiting))
+                del waiting[:skips]
+                skipped += skips
+                while len(waiting) >= at_once:
+                    yield number, waiting[:at_once]
+                    number += at_once
+                    del waiting[:at_once]
         if waiting:
             yield number, waiting
 
     def _lines(self, data: _Bytes, file: BinaryIO) -> Iterator[list[bytes]]:
-        rest = b""
-        while chunk := data.read(_CHUNK):
+        chunk, rest = data.read(_FIRST_CHUNK).removeprefix(_BYTE_ORDER_MARK), b""
+        while chunk:
             lines = (rest + chunk).split(b"\n")
             rest = lines.pop()
             if len(rest) > self._largest:
                 rest = rest[: self._largest + 1]  # too large already, however it goes on
             self._read = file.tell()
             yield lines
+            chunk = data.read(_CHUNK)
         yield [rest]
 
 

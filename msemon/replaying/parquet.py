@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -21,7 +22,8 @@ from msemon.decoding.judge import LARGEST, Event, Judge
 from msemon.decoding.text import ANYONE, Keys
 from msemon.decoding.times import from_numbers, from_text
 from msemon.events import Batch, Decoded, Floats, Ints, Key, Reason, Target
-from msemon.replaying.streams import BadSource, by_event_time
+from msemon.logs import one_line
+from msemon.replaying.streams import FEW, BadSource, by_event_time
 
 AT_ONCE = 65_536  # rows
 
@@ -53,33 +55,51 @@ class Table:
         max_future_us: int,
         label_length: int,
         vector_length: int,
+        name: str | None = None,
     ) -> None:
-        """Raises BadSource for a file that is no Parquet, or has no column that makes events of its rows."""
-        self.topic = str(path)
+        """Raises BadSource for a file that is no Parquet, or has no column that makes events of its rows. `name`
+        stands for the path.
+        """
+        self.topic = name or str(path)
+        self._path = path
         self._layout = Layout(fields, segment_keys)
         self._max_future_us = max_future_us
         self._keys = Keys(len(self._layout.segment_keys), label_length)
         self._judge = Judge(vector_length)
         self._read = 0
-        try:
-            self._file = pq.ParquetFile(path, page_checksum_verification=True)
-        except (pa.ArrowException, OSError) as error:
-            raise BadSource(f"{self.topic}: {_one_line(error)}") from None
-        self._wanted, self._flat = self._columns(self._file.schema_arrow)
-        self._rows = max(self._file.metadata.num_rows, 1)
+        with self._opened() as file:
+            self._wanted, self._flat = self._columns(file.schema_arrow)
+            self._rows = file.metadata.num_rows
 
     def progress(self) -> float:
-        return float(self._read / self._rows)
+        return float(self._read / max(self._rows, 1))
 
     def __iter__(self) -> Iterator[Decoded]:
+        """A few events first; until more are asked for, the file is closed."""
+        with self._opened() as file:
+            few = next(file.iter_batches(FEW, columns=self._wanted), None)
+        if few is not None:
+            yield self._next(few)
+        if self._read < self._rows:
+            given = self._read
+            with self._opened() as file:
+                for rows in file.iter_batches(AT_ONCE, columns=self._wanted):
+                    if given < rows.num_rows:
+                        yield self._next(rows.slice(given))
+                    given = max(0, given - rows.num_rows)
+
+    @contextmanager
+    def _opened(self) -> Iterator[pq.ParquetFile]:
         try:
-            for rows in self._file.iter_batches(AT_ONCE, columns=self._wanted):
-                yield by_event_time(self._decode(rows))
-                self._read += rows.num_rows
+            with pq.ParquetFile(self._path, page_checksum_verification=True) as file:
+                yield file
         except (pa.ArrowException, OSError) as error:
-            raise BadSource(f"{self.topic}: {_one_line(error)}") from None
-        finally:
-            self._file.close()
+            raise BadSource(f"{self.topic}: {one_line(error)}") from None
+
+    def _next(self, rows: pa.RecordBatch) -> Decoded:
+        decoded = by_event_time(self._decode(rows))
+        self._read += rows.num_rows
+        return decoded
 
     def _columns(self, schema: Any) -> tuple[list[str], bool]:
         """The columns to read, and whether segment values are columns of their own."""
@@ -329,7 +349,3 @@ def _json(value: Any, kind: Any) -> Any:
     if isinstance(value, date):
         return datetime(value.year, value.month, value.day, tzinfo=UTC).isoformat()
     return float(value) if isinstance(value, Decimal) else value
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from msemon.core.view import SeriesKey
 from msemon.events import Floats
@@ -87,17 +88,14 @@ def _picture(recording: Recording, done: Replay, key: SeriesKey, settings: Setti
     lengths = sorted(settings.windows.lengths)
     figure = Figure(figsize=(10, 11), layout="constrained")
     by_window, by_segment, coverage, delay = figure.subplots(4, 1, sharex=True, height_ratios=(3, 3, 1.5, 1.5))
-    for i, length in enumerate(lengths):
-        rmse, lower, upper = (_of(models, name, place, length.name) for name in ("rmse", "rmse_lower", "rmse_upper"))
-        line = by_window.plot(times, rmse, label=length.name, linewidth=1.2)[0]
-        if i == len(lengths) - 1:
-            by_window.fill_between(times, lower, upper, alpha=0.2, color=line.get_color(), linewidth=0)
+    for length in lengths:
+        _bounded(by_window, models, times, place, length.name, label=length.name)
     baseline = np.sqrt(_of(models, "baseline_mse", place))
     if np.isfinite(baseline).any():
         by_window.plot(times, baseline, color=_GREY, linestyle="--", linewidth=1, label="baseline")
     for axes in (by_window, by_segment):
         _shade(axes, done, key)
-    _finish(by_window, "RMSE by window (band: 95 % bounds of the longest; red: drift)")
+    _finish(by_window, "RMSE by window, in its 95 % bounds (red: drift)")
     _segments(by_segment, recording, times, key, lengths[min(1, len(lengths) - 1)].name)
     for length in lengths:
         made, labelled = (_of(models, name, place, length.name) for name in ("window_predictions", "window_labelled"))
@@ -112,6 +110,15 @@ def _picture(recording: Recording, done: Replay, key: SeriesKey, settings: Setti
     return text[text.index("<svg") :]
 
 
+def _bounded(axes: Any, series: Series, times: Any, place: int, window: str, label: str) -> None:
+    """A series' RMSE over one window, and its bounds as a band where they were recorded."""
+    line = axes.plot(times, _of(series, "rmse", place, window), label=label, linewidth=1.2)[0]
+    lower, upper = (series.column(name, window) for name in ("rmse_lower", "rmse_upper"))
+    if lower is not None and upper is not None:
+        band = [series.values(column, place, place + 1)[:, 0] for column in (lower, upper)]
+        axes.fill_between(times, *band, alpha=0.15, color=line.get_color(), linewidth=0)
+
+
 def _of(series: Series, name: str, place: int, window: str | None = None) -> Floats:
     column = series.column(name, window)
     assert column is not None, name
@@ -120,14 +127,15 @@ def _of(series: Series, name: str, place: int, window: str | None = None) -> Flo
 
 def _segments(axes: Any, recording: Recording, times: Any, key: SeriesKey, window: str) -> None:
     """RMSE of the segments that make most of the squared error, in one window."""
-    rmse, squared = (recording.segments.find(name, window) for name in ("rmse", "window_squared_error"))
-    places = [i for i, other in enumerate(recording.segments.keys) if other[:2] == key[:2]]
-    if rmse is not None and places:
+    series = recording.segments
+    places = [i for i, other in enumerate(series.keys) if other[:2] == key[:2]]
+    if series.column("rmse", window) is not None and places:
+        squared = series.find("window_squared_error", window)
         shares = np.zeros(len(places)) if squared is None else np.nansum(squared[:, places], axis=0)
         for i in np.argsort(-shares, kind="stable")[:SEGMENTS_SHOWN].tolist():
-            other = recording.segments.keys[places[i]]
-            axes.plot(times, rmse[:, places[i]], label=f"{other.dimension}={other.segment}", linewidth=1)
-    _finish(axes, f"RMSE over {window} of the segments with the largest squared error")
+            other = series.keys[places[i]]
+            _bounded(axes, series, times, places[i], window, label=f"{other.dimension}={other.segment}")
+    _finish(axes, f"RMSE over {window} of the segments with the largest squared error, in their 95 % bounds")
 
 
 def _delays(axes: Any, series: Series, place: int, times: Any) -> None:
@@ -143,6 +151,9 @@ def _delays(axes: Any, series: Series, place: int, times: Any) -> None:
             axes.step(times, np.where(np.isfinite(seconds), seconds, np.nan), where="post", label=name, linewidth=1)
         if np.nansum(counts[-1]):
             axes.set_yscale("log")
+            axes.yaxis.set_minor_locator(LogLocator(subs=(3.0,)))
+            for formatted in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                formatted(lambda seconds, _: f"{seconds:g}")  # the log scale's own is mathematical text
     _finish(axes, "Label delay so far, seconds (upper end of the histogram's bucket)")
 
 

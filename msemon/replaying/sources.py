@@ -1,11 +1,14 @@
-"""The sources a person names: files, and ranges of topics as `kafka://TOPIC?from=…&to=…`."""
+"""The sources a person names: files, pipes, `-` for standard input, and ranges of topics as `kafka://TOPIC?from=…&to=…`."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -18,6 +21,8 @@ from msemon.wiring import json_decoder_of, shape_of
 if TYPE_CHECKING:
     from msemon.replaying.topics import Range
 
+STDIN = "-"
+
 _PARQUET = b"PAR1"
 
 
@@ -29,7 +34,8 @@ def opened(sources: Sequence[str], settings: Settings) -> Iterator[list[Stream]]
 
 
 def _streams(sources: Sequence[str], settings: Settings, closing: ExitStack) -> list[Stream]:
-    streams: list[Stream] = [_file(Path(source), settings) for source in sources if not _is_topic(source)]
+    files = [source for source in sources if not _is_topic(source)]
+    streams: list[Stream] = [_file(_path(source, closing), settings, str(Path(source))) for source in files]
     ranges = [_range(source) for source in sources if _is_topic(source)]
     names = [*(stream.topic for stream in streams), *(each.topic for each in ranges)]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -45,14 +51,26 @@ def _is_topic(source: str) -> bool:
     return source.startswith("kafka://")
 
 
-def _file(path: Path, settings: Settings) -> Stream:
+def _path(source: str, closing: ExitStack) -> Path:
+    """Where the bytes of a source lie: of a pipe, in a copy, since a file is read from its beginning more than once."""
+    if source != STDIN and not Path(source).is_fifo():
+        return Path(source)
+    copy = closing.enter_context(NamedTemporaryFile(prefix="msemon-"))  # noqa: SIM115 - closed by `closing`
+    with nullcontext(sys.stdin.buffer) if source == STDIN else Path(source).open("rb") as pipe:
+        shutil.copyfileobj(pipe, copy)
+    copy.flush()
+    return Path(copy.name)
+
+
+def _file(path: Path, settings: Settings, name: str | None = None) -> Stream:
+    name = name or str(path)
     try:
         with path.open("rb") as file:
             parquet = file.read(len(_PARQUET)) == _PARQUET
     except OSError as error:
-        raise BadSource(f"{path}: {error.strerror or error}") from None
+        raise BadSource(f"{name}: {error.strerror or error}") from None
     if not parquet:
-        return Lines(path, json_decoder_of(settings), settings.limits.message_bytes)
+        return Lines(path, json_decoder_of(settings), settings.limits.message_bytes, name)
     if find_spec("pyarrow") is None:
         raise SettingsError([f"{path}: Parquet needs pyarrow: pip install 'msemon[replay]'"])
     from msemon.replaying.parquet import Table
@@ -64,6 +82,7 @@ def _file(path: Path, settings: Settings) -> Stream:
         max_future_us=round(settings.windows.max_future * 1e6),
         label_length=settings.limits.label_length,
         vector_length=settings.limits.vector_length,
+        name=name,
     )
 
 

@@ -10,6 +10,9 @@ import numpy as np
 
 from msemon.events import Decoded, Ints, Labels, Pairs, Predictions
 
+FEW = 100
+"""Events that a file gives first: where it begins is asked of all files before any of them is read on."""
+
 
 class BadSource(Exception):
     """A source can't be read; the text is one line that names it and says why."""

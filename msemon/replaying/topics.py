@@ -14,12 +14,13 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from msemon.events import Batch, Decoded
+from msemon.logs import one_line
 from msemon.replaying.streams import BadSource
 from msemon.settings import Settings
 from msemon.settings.values import Start
 from msemon.sources.kafka_inside import positions, topic_partitions
 from msemon.sources.kafka_records import install
-from msemon.sources.reading import CONNECT_S, groupless, one_line
+from msemon.sources.reading import CONNECT_S, groupless
 from msemon.sources.record_format import batch_of
 from msemon.wiring import SchemasMissing, decoded_in_time, decoder_of
 

@@ -34,9 +34,3 @@ def groupless(settings: Settings) -> Iterator[Any]:
         yield consumer
     finally:
         consumer.close(autocommit=False, timeout_ms=2_000)
-
-
-def one_line(problem: BaseException) -> str:
-    """What went wrong, for a report."""
-    name, text = type(problem).__name__, " ".join(str(problem).split())
-    return (text if text.startswith(name) else f"{name}: {text}")[:300]

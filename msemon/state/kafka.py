@@ -16,6 +16,7 @@ import structlog
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 
+from msemon.logs import one_line
 from msemon.settings import Settings
 from msemon.sources.kafka_config import client_config, producer_config
 from msemon.sources.kafka_inside import Clients
@@ -95,7 +96,7 @@ class KafkaStore:
         except (KafkaError, OSError, Unusable, Unavailable) as problem:
             self._suspect = True
             self._drop_producer(0.0)
-            raise WriteFailed(f"state.topic {self._topic}: {_one_line(problem)}") from problem
+            raise WriteFailed(f"state.topic {self._topic}: {one_line(problem)}") from problem
         self._delete(write, deadline_s)
 
     def restore(self, partition: int) -> Slices:
@@ -118,7 +119,7 @@ class KafkaStore:
         except KafkaError as problem:
             if producer is None:
                 raise
-            log.warning("a restore looks for the brokers anew", partition=partition, reason=_one_line(problem))
+            log.warning("a restore looks for the brokers anew", partition=partition, reason=one_line(problem))
             self._drop_producer(0.0, producer)
             sending = self._marked(partition, deadline_s)
         self._ends[partition] = max(sending.last, self._ends.get(partition, -1))
@@ -171,7 +172,7 @@ class KafkaStore:
                 sending.send(key, None)
             sending.settle()
         except (KafkaError, OSError) as problem:
-            log.warning("superfluous state stays for now", partition=write.partition, reason=_one_line(problem))
+            log.warning("superfluous state stays for now", partition=write.partition, reason=one_line(problem))
             self._suspect = True
             self._drop_producer(0.0)
         else:
@@ -238,8 +239,3 @@ class _Sending:
         self.first = offset if self.first < 0 else min(self.first, offset)
         self.last = max(self.last, offset)
         self._open_bytes -= size
-
-
-def _one_line(problem: BaseException) -> str:
-    name, text = type(problem).__name__, " ".join(str(problem).split())
-    return (text if text.startswith(name) else f"{name}: {text}")[:300]

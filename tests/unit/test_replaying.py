@@ -8,11 +8,12 @@ import json
 import math
 import os
 import re
+import subprocess
 import sys
 import threading
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from msemon.export.render import render
 from msemon.replaying import command, lines, openmetrics, sources, topics
 from msemon.replaying.engine import Engine
 from msemon.replaying.run import Replay, models, run, segments
-from msemon.replaying.streams import BadSource, Head, met
+from msemon.replaying.streams import FEW, BadSource, Head, met
 from msemon.replaying.words import number
 from msemon.settings import SettingsError
 from msemon.sources.base import Skipped
@@ -103,6 +104,41 @@ def test_files_of_one_log_in_pieces_are_that_log(tmp_path: Path) -> None:
         for window, found in windows.items():
             assert found == pytest.approx(wanted[key][window], rel=1e-12)
     assert pieces.tally.matched == 3_000
+
+
+def test_files_are_opened_as_they_are_needed(tmp_path: Path) -> None:
+    """A year of hourly files is more than a process may have open."""
+    predictions, labels = halves(pairs(3_000, 30 * 3_600), 600.0)
+    names = []
+    for hour in range(40):
+        begin = T0 + hour * 3_600
+        for make, kind, events in ((columns, "p.parquet", predictions), (written, "l.jsonl.gz", labels)):
+            if own := [each for each in events if begin <= each["ts"] < begin + 3_600]:
+                names.append(make(tmp_path / f"{hour} {kind}", own))
+    few = "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32)); "
+    child = few + "from msemon.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", child, "replay", *names, "--format", "json"],
+        capture_output=True, text=True, timeout=100, check=False, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["join"]["matched"] == 3_000
+    assert len(names) > 60
+
+
+@pytest.mark.parametrize("count", [1, FEW - 1, FEW, FEW + 1, 3 * FEW, lines.AT_ONCE + FEW, lines.AT_ONCE + FEW + 1])
+def test_every_event_is_given_once_in_pieces(tmp_path: Path, count: int) -> None:
+    """A file's first events come alone; what follows begins after them."""
+    import pyarrow.parquet as pq
+
+    events = pairs(count, 3_600)
+    plain, parquet, grouped = tmp_path / "a.jsonl", tmp_path / "a.parquet", tmp_path / "b.parquet"
+    plain.write_bytes(b"\n\n" + past.lines(events).replace(b"\n", b"\n \n"))
+    pq.write_table(pq.read_table(columns(parquet, events)), grouped, row_group_size=FEW // 3)
+    for path in (plain, parquet, grouped):
+        pieces = [decoded.pairs.times for decoded in sources._file(path, settings())]
+        assert np.concatenate(pieces).tolist() == [round(each["ts"] * 1e6) for each in events]
+        assert len(pieces[0]) <= FEW
 
 
 class Partition:
@@ -417,6 +453,30 @@ def test_a_file_named_twice(tmp_path: Path) -> None:
         run([name, name], settings())
 
 
+def test_pipes_and_standard_input_are_sources_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`zcat … | msemon replay -` and `msemon replay <(…)`."""
+    events = pairs(300, 3_600)
+    wanted = numbers(run([written(tmp_path / "plain", events)], settings()))
+    for name in ("a.jsonl.gz", "a.parquet"):
+        data = Path((columns if name == "a.parquet" else written)(tmp_path / name, events)).read_bytes()
+        pipe = tmp_path / f"pipe {name}"
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=pipe.write_bytes, args=[data])
+        writer.start()
+        assert numbers(run([str(pipe)], settings())) == wanted
+        writer.join(10)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        assert numbers(run(["-"], settings())) == wanted
+
+
+@pytest.mark.parametrize("squeeze", [bytes, gzip.compress, zstandard.ZstdCompressor().compress])
+def test_a_byte_order_mark_belongs_to_no_line(tmp_path: Path, squeeze: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(squeeze(b"\xef\xbb\xbf" + past.lines(pairs(10, 60))))
+    tally = run([str(path)], settings()).tally
+    assert (tally.usable, dict(tally.rejections)) == (10, {})
+
+
 def test_a_topic_named_twice() -> None:
     """Else only one of its ranges would be read."""
     with pytest.raises(SettingsError, match="a: named twice"):
@@ -612,6 +672,9 @@ def test_the_report_tells_of_each_model(tmp_path: Path) -> None:
     assert text.count("<svg") == 2
     assert text.count("<h2>") == 2
     assert "drift at 2025-10-10T0" in text
+    bands = [len(set(re.findall(r"PolyCollection_\d+", part))) for part in text.split("<svg")[1:]]
+    assert bands == [3 + 1, 3 + 3]  # of "<b>&" and of "price": a band for each window, and one for each segment
+    assert "$" not in text  # no mathematical text, which is not set
     assert "<script" not in text
     assert "&lt;b&gt;&amp;" in text
     assert "http://" not in text.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
