@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import structlog
 
-from msemon.decoding.avro import Schema
+from msemon.decoding.schemas import Ident, Schema
 from msemon.events import Reason
 from msemon.settings import Settings
 
@@ -34,6 +34,8 @@ _UNKNOWN_KEPT = 100_000
 _LARGEST_ID = 2**31 - 1
 _MOST_BYTES = 4 * 1024 * 1024  # of an answer
 _MOST_REFERENCES = 100
+_AUTHORITIES_S = 60.0  # for which they are used once they are read
+_SAID_S = 10.0
 _NO_SUCH_SCHEMA: Final = 40403
 
 Get = Callable[[str], bytes]
@@ -67,20 +69,27 @@ class SchemaRegistry:
         self._retry_s = retry_s
         self._clock = clock
         self._lock = threading.Lock()  # guards all below
-        self._known: dict[int | str, Schema] = {}
-        self._unknown: dict[int | str, float] = {}  # until when it counts as such
-        self._wanted: dict[int | str, None] = {}
+        self._known: dict[Ident, Schema] = {}
+        self._unknown: dict[Ident, float] = {}  # until when it counts as such
+        self._wanted: dict[Ident, None] = {}
         self._asking = False
+        self._said_s: float | None = None  # when it was last logged that one is unknown
+        self._unsaid = 0  # and how many have been since
 
-    def find(self, ident: int | str) -> Schema | Reason | None:
-        """As `decoding.avro.Schemas` has it: what is not known yet is asked for from now on."""
+    def known(self, ident: Ident) -> Schema | Reason | None:
+        """As `decoding.schemas.Schemas` has it."""
         if isinstance(ident, int) and ident > _LARGEST_ID:
             return Reason.UNKNOWN_SCHEMA
         with self._lock:
-            if (known := self._known.get(ident)) is not None:
-                return known
-            if self._unknown.get(ident, 0.0) > self._clock():
-                return Reason.UNKNOWN_SCHEMA
+            if (schema := self._known.get(ident)) is not None:
+                return schema
+            return Reason.UNKNOWN_SCHEMA if self._unknown.get(ident, 0.0) > self._clock() else None
+
+    def find(self, ident: Ident) -> Schema | Reason | None:
+        """As `decoding.schemas.Schemas` has it: what is not known yet is asked for from now on."""
+        if (known := self.known(ident)) is not None:
+            return known
+        with self._lock:
             if ident not in self._wanted:
                 self._wanted[ident] = None
                 self._on_awaited(len(self._wanted))
@@ -104,19 +113,19 @@ class SchemaRegistry:
                 time.sleep(retry)
                 retry = min(2 * retry, self._retry_s[1])
 
-    def _next(self) -> int | str | None:
+    def _next(self) -> Ident | None:
         """The first that is wanted; None where nothing is: then the thread ends."""
         with self._lock:
             ident = next(iter(self._wanted), None)
             self._asking = ident is not None
             return ident
 
-    def _put_off(self, ident: int | str) -> None:
+    def _put_off(self, ident: Ident) -> None:
         """To the end: one that can't be had must not keep those behind it waiting."""
         with self._lock:
             self._wanted[ident] = self._wanted.pop(ident)
 
-    def _settle(self, ident: int | str, schema: Schema | None) -> None:
+    def _settle(self, ident: Ident, schema: Schema | None) -> None:
         with self._lock:
             if schema is None:
                 self._unknown.pop(ident, None)  # to the end, for the oldest goes first
@@ -128,9 +137,18 @@ class SchemaRegistry:
             self._wanted.pop(ident, None)
             self._on_awaited(len(self._wanted))
         if schema is None:
-            log.warning("the schema registry does not know a schema", schema=ident)
+            self._say_unknown(ident)
 
-    def _fetch(self, ident: int | str) -> Schema:
+    def _say_unknown(self, ident: Ident) -> None:
+        """Who writes to a topic must not be able to fill the log."""
+        now_s = self._clock()
+        if self._said_s is not None and now_s - self._said_s < _SAID_S:
+            self._unsaid += 1
+            return
+        log.warning("the schema registry does not know a schema", schema=ident, others=self._unsaid)
+        self._said_s, self._unsaid = now_s, 0
+
+    def _fetch(self, ident: Ident) -> Schema:
         where = f"/schemas/ids/{ident}" if isinstance(ident, int) else f"/schemas/guids/{ident}"
         answer = self._answer(where)
         references: dict[tuple[str, int], str] = {}
@@ -162,7 +180,7 @@ def _text(answer: Mapping[str, Any], name: str) -> str:
     return str(answer[name])
 
 
-def _trim(kept: dict[int | str, Any], most: int) -> None:
+def _trim(kept: dict[Ident, Any], most: int) -> None:
     while len(kept) > most:
         del kept[next(iter(kept))]
 
@@ -178,30 +196,53 @@ class _Stay(urllib.request.HTTPRedirectHandler):
         return None
 
 
+class _Opening:
+    """Opens addresses, by the authorities of a file or else the system's: reading those takes longer than asking."""
+
+    def __init__(self, cafile: str | None) -> None:
+        self._cafile = cafile
+        self._opener: urllib.request.OpenerDirector | None = None
+        self._until_s = 0.0
+
+    def now(self) -> urllib.request.OpenerDirector:
+        """Raises OSError (ssl.SSLError is one) where the file can't be read or holds none."""
+        if self._opener is None or time.monotonic() > self._until_s:
+            context = ssl.create_default_context(cafile=self._cafile)
+            self._opener = urllib.request.build_opener(_Stay, urllib.request.HTTPSHandler(context=context))
+            self._until_s = time.monotonic() + _AUTHORITIES_S
+        return self._opener
+
+    def failed(self) -> None:
+        """The authorities may be others by now."""
+        self._opener = None
+
+
 def over_http(settings: Settings) -> Get:
     """The registry of the settings. User and password are sent as basic authentication, over any scheme.
 
-    The password's file, where it came from the secrets directory, and the authority's are read anew at every request.
-    Raises ValueError where no address is set.
+    The password's file, where it came from the secrets directory, is read anew at every request, the authorities' after
+    a failure and once a minute. Raises ValueError where no address is set.
     """
     format_ = settings.format
     if format_.schema_registry_url is None:
         raise ValueError("format.schema_registry_url is not set")
     base = format_.schema_registry_url.rstrip("/")
+    opening = _Opening(format_.schema_registry_cafile)
 
     def get(where: str) -> bytes:
         request = urllib.request.Request(base + where, headers={"Accept": "application/json"})  # noqa: S310 (http or https)
         if format_.schema_registry_username is not None:
             login = f"{format_.schema_registry_username}:{_password(settings)}".encode()
             request.add_unredirected_header("Authorization", "Basic " + base64.b64encode(login).decode())
-        context = ssl.create_default_context(cafile=format_.schema_registry_cafile)
-        opener = urllib.request.build_opener(_Stay, urllib.request.HTTPSHandler(context=context))
         try:
-            with opener.open(request, timeout=TIMEOUT_S) as response:
+            with opening.now().open(request, timeout=TIMEOUT_S) as response:
                 body: bytes = response.read(_MOST_BYTES + 1)
         except urllib.error.HTTPError as error:
             with error:
                 raise _refusal(error) from None
+        except OSError:
+            opening.failed()
+            raise
         if len(body) > _MOST_BYTES:
             raise Away("an answer that is too large")
         return body

@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import json
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import fastavro
 import fastavro._read_py as carefully
@@ -20,6 +21,7 @@ import structlog
 from fastavro.schema import SchemaParseException
 
 from msemon.decoding.documents import Item, Message
+from msemon.decoding.schemas import Ident, Needs, Schema, Schemas
 from msemon.decoding.times import number_of
 from msemon.events import Batch, Reason
 
@@ -33,21 +35,6 @@ _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 (a local time has no zone)
 _SIZES: Final = {"null": 0, "boolean": 1, "int": 1, "long": 1, "float": 4, "double": 8, "bytes": 1, "string": 1}
 
 
-class Schema(NamedTuple):
-    """A schema as the registry has it."""
-
-    text: str
-    kind: str  # AVRO, PROTOBUF or JSON
-    references: tuple[str, ...] = ()  # texts of the schemas whose names it uses, each after those it uses itself
-
-
-class Schemas(Protocol):
-    """Where schemas come from. Never waits."""
-
-    def find(self, ident: int | str) -> Schema | Reason | None:
-        """The schema of an id or a GUID; `UNKNOWN_SCHEMA` where there is none; None where that is not known yet."""
-
-
 Reader = Callable[[bytes, int], Item]
 """From a value and where its datum begins to what it says."""
 
@@ -58,29 +45,49 @@ class AvroParser:
     def __init__(self, schemas: Schemas, message_bytes: int) -> None:
         self._schemas = schemas
         self._message_bytes = message_bytes
-        self._readers: dict[int | str, Reader] = {}
+        self._readers: dict[Ident, Reader] = {}
+        self._needs: dict[tuple[str, int], Needs[Reader | Reason]] = {}  # by topic and partition: what is next there
+
+    def waits(self, batch: Batch) -> bool:
+        needs = self._needs.get((batch.topic, batch.partition))
+        return needs is not None and bool(batch.offsets) and needs.first == batch.offsets[0] and not needs.settled()
 
     def parse(self, batch: Batch) -> list[Item] | None:
-        found: list[tuple[bytes, int | str, int] | Reason | None] = [
+        found: list[tuple[bytes, Ident, int] | Reason | None] = [
             self._framed(batch, row, value) for row, value in enumerate(batch.values)
         ]
-        readers: dict[int | str, Reader | Reason | None] = {}
-        for each in found:
-            if isinstance(each, tuple) and each[1] not in readers:
-                readers[each[1]] = self._reader(each[1])  # of all, so that all are asked for at once
-        if None in readers.values():
+        readers = self._readers_for(batch, Counter(each[1] for each in found if isinstance(each, tuple)))
+        if readers is None:
             return None
         items: list[Item] = []
         for each in found:
             if isinstance(each, tuple):
                 value, ident, at = each
-                reader = readers[ident]
+                reader = readers.get(ident, Reason.UNKNOWN_SCHEMA)
                 items.append(reader(value, at) if callable(reader) else reader)
             else:
                 items.append(each)
         return items
 
-    def _framed(self, batch: Batch, row: int, value: bytes | None) -> tuple[bytes, int | str, int] | Reason | None:
+    def _readers_for(self, batch: Batch, records: Counter[Ident]) -> Mapping[Ident, Reader | Reason] | None:
+        """What to read a batch with, by the ids of its records; None where some of that is still to come."""
+        if not records:
+            return {}
+        place = batch.topic, batch.partition
+        needs = self._needs.pop(place, None)
+        if needs is None or needs.first != batch.offsets[0] or not needs.idents.issuperset(records):  # read again, anew
+            common = [ident for ident, _ in records.most_common()]
+            needs = Needs(batch.offsets[0], common, self._known, self._find)
+        if not needs.settled():
+            self._needs[place] = needs
+            return None
+        if needs.passed_over:
+            log.warning(
+                "too many unknown schemas to ask for all", topic=place[0], partition=place[1], others=needs.passed_over
+            )
+        return needs.found
+
+    def _framed(self, batch: Batch, row: int, value: bytes | None) -> tuple[bytes, Ident, int] | Reason | None:
         """A value, its schema's id or GUID, and where its datum begins."""
         if value is None:
             return None
@@ -93,11 +100,13 @@ class AvroParser:
         ident = _ident(value, exact=False)
         return Reason.MALFORMED if not isinstance(ident, int) else (value, ident, 5)
 
-    def _reader(self, ident: int | str) -> Reader | Reason | None:
-        known = self._readers.get(ident)
-        if known is not None:
-            return known
-        schema = self._schemas.find(ident)
+    def _known(self, ident: Ident) -> Reader | Reason | None:
+        return self._readers.get(ident) or self._read_with(ident, self._schemas.known(ident))
+
+    def _find(self, ident: Ident) -> Reader | Reason | None:
+        return self._readers.get(ident) or self._read_with(ident, self._schemas.find(ident))
+
+    def _read_with(self, ident: Ident, schema: Schema | Reason | None) -> Reader | Reason | None:
         if not isinstance(schema, Schema):
             return schema
         if len(self._readers) >= _SCHEMAS_KEPT:
@@ -106,7 +115,7 @@ class AvroParser:
         return reader
 
 
-def _ident(framed: bytes, *, exact: bool) -> int | str | None:
+def _ident(framed: bytes, *, exact: bool) -> Ident | None:
     """A schema's id or GUID at the beginning of bytes, or all of them."""
     if framed[:1] == b"\x00" and (len(framed) == 5 if exact else len(framed) >= 5):
         return int.from_bytes(framed[1:5], "big")
@@ -115,7 +124,7 @@ def _ident(framed: bytes, *, exact: bool) -> int | str | None:
     return None
 
 
-def _reader(schema: Schema, ident: int | str) -> Reader:
+def _reader(schema: Schema, ident: Ident) -> Reader:
     try:
         prepared = prepare(schema)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, SchemaParseException) as problem:

@@ -54,6 +54,9 @@ class CloudEvents:
             for each, parsed in zip(taken, inner, strict=True)
         ]
 
+    def waits(self, batch: Batch) -> bool:
+        return self._parser.waits(batch)
+
     def _take(self, batch: Batch, row: int, value: bytes | None) -> _Taken:
         headers = {name.lower(): text for name, text in batch.origin(row)[1] if text is not None}
         kind = headers.get("content-type", b"").decode("latin-1").split(";")[0].strip().lower()

@@ -41,6 +41,9 @@ class Parser(Protocol):
     def parse(self, batch: Batch) -> list[Item] | None:
         """An item for each record; None where that must wait for something (a schema). Never raises."""
 
+    def waits(self, batch: Batch) -> bool:
+        """Whether `parse` has told that this batch must wait and would do so again; without a look at its records."""
+
 
 class _Events(NamedTuple):
     """Every event of a batch, a row each."""
@@ -75,7 +78,7 @@ class DocumentDecoder:
 
     def decode(self, batch: Batch, wall_us: int) -> Decoded | None:
         """The events of a batch, in log order; None where it has to wait. Never raises, whatever the bytes."""
-        parsed = self._parser.parse(batch)
+        parsed = None if self._parser.waits(batch) else self._parser.parse(batch)
         if parsed is None:
             return None
         events = self._spread(parsed)

@@ -245,8 +245,11 @@ class JsonParser:
         self._decoder = decoder
 
     def parse(self, batch: Batch) -> list[Item] | None:
-        """See `documents.Parser`; it never waits."""
+        """See `documents.Parser`."""
         return [self._item(value) for value in batch.values]
+
+    def waits(self, _: Batch) -> bool:
+        return False
 
     def _item(self, value: bytes | None) -> Item:
         if value is None:

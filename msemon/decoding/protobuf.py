@@ -49,9 +49,12 @@ class ProtobufParser:
         self._message_bytes = message_bytes
 
     def parse(self, batch: Batch) -> list[Item] | None:
-        """See `documents.Parser`; it never waits. Raises KeyError for a topic that has no message."""
+        """See `documents.Parser`. Raises KeyError for a topic that has no message."""
         kind = self._types[batch.topic]
         return [self._item(kind, value) for value in batch.values]
+
+    def waits(self, _: Batch) -> bool:
+        return False
 
     def _item(self, kind: _Type, value: bytes | None) -> Item:
         if value is None:

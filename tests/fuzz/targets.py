@@ -10,7 +10,8 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from msemon.decoding.avro import AvroParser, Schema
+from msemon.decoding.avro import AvroParser
+from msemon.decoding.schemas import Schema
 from msemon.sources.decompress import decompress
 from msemon.state import codec, manifest
 from msemon.state.base import Corrupt

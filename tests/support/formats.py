@@ -12,11 +12,12 @@ from typing import Any
 import fastavro
 from google.protobuf import descriptor_pb2
 
-from msemon.decoding.avro import AvroParser, Schema
+from msemon.decoding.avro import AvroParser
 from msemon.decoding.cloudevents import CloudEvents
 from msemon.decoding.documents import DocumentDecoder, Parser
 from msemon.decoding.json import JsonParser
 from msemon.decoding.protobuf import ProtobufParser
+from msemon.decoding.schemas import Schema
 from msemon.events import Batch, Headers, Reason
 from support.decoding import MAX_FUTURE_US, decoder
 
@@ -51,11 +52,13 @@ SCHEMAS: dict[int | str, Schema] = {7: Schema(json.dumps(AVRO), "AVRO"), 8: Sche
 class Schemas:
     """Schemas that are at hand."""
 
-    def __init__(self, known: dict[int | str, Schema] = SCHEMAS) -> None:
-        self.known = known
+    def __init__(self, schemas: dict[int | str, Schema] = SCHEMAS) -> None:
+        self.all = schemas
 
-    def find(self, ident: int | str) -> Schema | Reason | None:
-        return self.known.get(ident, Reason.UNKNOWN_SCHEMA)
+    def known(self, ident: int | str) -> Schema | Reason | None:
+        return self.all.get(ident, Reason.UNKNOWN_SCHEMA)
+
+    find = known
 
 
 def documents(parser: Parser, **changed: Any) -> DocumentDecoder:

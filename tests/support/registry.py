@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -14,12 +15,14 @@ class RegistryStandIn:
     def __init__(self, answers: dict[str, Any]) -> None:
         self.answers = answers
         self.status: int | None = None
+        self.slow_s = 0.0  # that each answer takes
         self.asked: list[tuple[str, str | None]] = []  # path, Authorization
         stand_in = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 stand_in.asked.append((self.path, self.headers.get("Authorization")))
+                time.sleep(stand_in.slow_s)
                 known = stand_in.answers.get(self.path)
                 status = stand_in.status or (404 if known is None else 200)
                 body = json.dumps(known if status == 200 else {"error_code": 40403, "message": "no"}).encode()

@@ -17,7 +17,8 @@ from google.protobuf import descriptor_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msemon.decoding.avro import AvroParser, Schema, prepare
+from msemon.decoding.avro import AvroParser, prepare
+from msemon.decoding.schemas import Schema
 from msemon.events import Batch, Decoded, Kind, Reason
 from support.decoding import RECORD_MS, WALL_US, batch, decoder, plain
 from support.formats import (
@@ -209,7 +210,7 @@ def test_broken_avro_is_rejected(value: bytes, why: Reason) -> None:
 
 def test_the_schema_id_may_stand_in_a_header() -> None:
     guid = uuid.UUID("123e4567-e89b-12d3-a456-426614174000")
-    made = avro(Schemas({7: Schemas().known[7], str(guid): Schemas().known[7]}))
+    made = avro(Schemas({7: Schemas().all[7], str(guid): Schemas().all[7]}))
     body = in_avro(EVENT)[5:]
     headers = [
         [("__value_schema_id", text)] for text in (b"\0\0\0\0\7", b"\1" + guid.bytes, b"\2", b"\0\0\0\0\7\0", None)

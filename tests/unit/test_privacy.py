@@ -9,7 +9,8 @@ import logging
 import pytest
 import structlog
 
-from msemon.decoding.avro import AvroParser, Schema
+from msemon.decoding.avro import AvroParser
+from msemon.decoding.schemas import Schema
 from support.decoding import WALL_US, batch, decoder
 from support.formats import BINARY, STRUCTURED, Schemas, avro, cloudevents, protobuf, structured, with_headers
 
@@ -35,7 +36,7 @@ def test_nothing_that_a_message_says_is_logged(caplog: pytest.LogCaptureFixture)
         with_headers(batch(values), [[*(STRUCTURED if row % 2 else BINARY), ("ce_subject", text)] for row in range(7)]),
         topic="events",
     )
-    schemas = Schemas(Schemas().known | {1: broken})
+    schemas = Schemas(Schemas().all | {1: broken})
     with structlog.testing.capture_logs() as lines:
         for made in (decoder(), avro(schemas), protobuf(), cloudevents(), cloudevents(AvroParser(schemas, 9_999))):
             decoded = made.decode(events, WALL_US)

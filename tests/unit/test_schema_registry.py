@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
-from msemon.decoding.avro import Schema
+from msemon.decoding.schemas import Schema
 from msemon.events import Reason
 from msemon.schema_registry import Away, NoSuchSchema, SchemaRegistry, over_http
 from msemon.settings import load
@@ -103,6 +104,26 @@ def test_references_come_with_a_schema_each_after_its_own() -> None:
         "/subjects/c/versions/1": {"schema": "z"},
     }
     assert found(SchemaRegistry(answers), 7) == Schema("x", "AVRO", ("z", "y"))
+
+
+def test_what_is_unknown_is_logged_now_and_then_with_how_many_more_there_were() -> None:
+    now = [0.0]
+    registry = SchemaRegistry(Answers(), clock=lambda: now[0])
+    with structlog.testing.capture_logs() as lines:
+        for ident in range(100):
+            assert found(registry, ident) is Reason.UNKNOWN_SCHEMA
+        now[0] = 11.0
+        assert found(registry, 100) is Reason.UNKNOWN_SCHEMA
+    assert [(line["schema"], line["others"]) for line in lines] == [(0, 0), (100, 99)]
+
+
+def test_what_is_known_can_be_looked_up_without_asking() -> None:
+    answers = Answers()
+    registry = SchemaRegistry(answers)
+    assert registry.known(7) is None
+    assert answers.asked == []
+    assert found(registry, 7) is Reason.UNKNOWN_SCHEMA
+    assert registry.known(7) is Reason.UNKNOWN_SCHEMA
 
 
 def settings_of(url: str, *flags: tuple[str, str], secrets: Path | None = None) -> Any:
