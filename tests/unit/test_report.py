@@ -55,7 +55,7 @@ def session(directory: Path, source: str, *arguments: str, **environment: str) -
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=25,
+        timeout=100,  # starting pytest and its workers has taken more than 25 on a crowded machine
         check=False,
     )
 
