@@ -120,6 +120,8 @@ def _headers(buffer: bytes, at: int) -> tuple[Headers, int]:
         value = buffer[at : at + size] if size >= 0 else None
         at += max(0, size)
         found.append((name, value))
+    if at > len(buffer):  # nothing stands behind the last header that would find it cut short
+        raise ValueError("a header that ends behind its batch")
     return found, at
 
 

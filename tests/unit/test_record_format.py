@@ -79,6 +79,13 @@ def test_a_byte_more_or_less_raises_and_what_comes_before_is_given(records, data
     assert found == whole[: len(found)]
 
 
+def test_a_last_header_that_was_cut_short_is_not_given():
+    batch = bytes(built([(0, 0, None, b"v", [("a", b"long")])]))
+    for keep in range(HEADER, len(batch)):
+        with pytest.raises((ValueError, IndexError)):
+            next(rows(batch[:keep], HEADER, 1, 0, FIRST_MS))
+
+
 def test_a_number_without_an_end_raises():
     with pytest.raises(ValueError, match="64 bits"):
         list(rows(b"\xff" * 40, 0, 1, 0, 0))
