@@ -151,11 +151,13 @@ class JsonDecoder:
         any so many brackets that follow one another lie further apart than the largest value is long, none is.
         """
         try:
-            whole = b"".join(values)  # type: ignore[arg-type]  # a tombstone is why it may raise
+            largest = max(map(len, values))  # type: ignore[arg-type]  # a tombstone is why it may raise
         except TypeError:
             return False
-        largest = max(map(len, values))  # type: ignore[arg-type]
-        if largest > self._message_bytes or not whole.isascii():
+        if largest > self._message_bytes:
+            return False
+        whole = b"".join(values)  # type: ignore[arg-type]
+        if not whole.isascii():
             return False
         places = self._opening(whole).nonzero()[0]
         spans = places[self._json_depth :] - places[: -self._json_depth]
@@ -167,11 +169,12 @@ class JsonDecoder:
         UTF-8 is looked at here because msgspec does not in what it skips. All at once: counting brackets value by
         value costs a third of what decoding them does.
         """
-        present = [value or b"" for value in values]
+        # What is too large is left out before it is copied: it may be a thousand times what is not.
+        present = [value if value and len(value) <= self._message_bytes else b"" for value in values]
         sizes = np.fromiter(map(len, present), dtype=np.int64, count=len(present))
         whole = b"".join([*present, b" "])  # one byte more, so that an empty value at the end has a place to start
         brackets = np.add.reduceat(self._opening(whole).view(np.uint8), np.cumsum(sizes) - sizes, dtype=np.int64)
-        fit = (sizes > 0) & (sizes <= self._message_bytes) & (brackets <= self._json_depth)
+        fit = (sizes > 0) & (brackets <= self._json_depth)
         if not whole.isascii():
             fit &= np.fromiter((_text(value) is not None for value in present), dtype=np.bool_, count=len(present))
         return cast("list[bool]", fit.tolist())

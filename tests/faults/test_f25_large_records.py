@@ -6,13 +6,17 @@ import json
 import re
 import struct
 import time
+import tracemalloc
 import zlib
 from pathlib import Path
 
 import pytest
 from kafka.protocol.producer import ProduceRequest
 
+from msemon.events import Reason
 from support.brokers import admin
+from support.decoding import WALL_US, batch, decoder
+from support.formats import avro, cloudevents, protobuf
 from support.lives import Monitor
 from support.record_batches import GZIP, record_batch, with_codec
 from support.running import Daemon
@@ -70,21 +74,44 @@ def peak(running: Daemon) -> int:
     return int(found) * 1024
 
 
+def hostile(monitor: Monitor, size: int) -> None:
+    """A record of 10 MB in each topic, and in the first a batch that unpacks to one of `size` bytes."""
+    now_ms = time.time_ns() // 1_000_000
+    value = json.dumps({"id": "large", "model": "a", "prediction": 1, "pad": "x" * LARGE}).encode()
+    packed = bomb(size, now_ms)
+    assert len(packed) < 1.1 * MIB
+    for topic in monitor.topics:
+        produce(monitor.bootstrap, topic, [Record(value, 0, b"large", now_ms)], max_request_size=2 * LARGE)
+    write(monitor.bootstrap, monitor.topics[0], packed)
+
+
+@pytest.mark.parametrize("begins", [b"{", b"[", b"\x00", "é".encode()])
+@pytest.mark.parametrize("made", [decoder, avro, protobuf, cloudevents])
+def test_f25_nothing_of_what_is_too_large_is_copied(made, begins):
+    """A batch with one record of 10 MB among small ones is decoded in a fraction of that."""
+    large = begins + bytes(LARGE)
+    records = batch([b'{"id": "a", "label": 1}', large, b'{"id": "b", "label": 1}', None])
+    decoding = made()
+    tracemalloc.start()
+    try:
+        decoded = decoding.decode(records, WALL_US)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert decoded is not None
+    assert (1, Reason.OVERSIZED) in decoded.rejections
+    assert most < LARGE / 5
+
+
 @pytest.mark.timeout(180)
 def test_f25_a_large_record_and_a_gzip_bomb(kafka, tmp_path):
-    """Between good events, while the daemon runs. librdkafka does not bound what a batch decompresses to."""
+    """Between good events, while the daemon runs."""
     monitor = Monitor(kafka, tmp_path, kafka__client="kafka-python")
     with monitor.run() as running:
         monitor.send(*monitor.events(100, "before"))
         monitor.await_exact(running)
         before = peak(running)
-        now_ms = time.time_ns() // 1_000_000
-        value = json.dumps({"id": "large", "model": "a", "prediction": 1, "pad": "x" * LARGE}).encode()
-        packed = bomb(BOMB, now_ms)
-        assert len(packed) < 1.1 * MIB
-        for topic in monitor.topics:
-            produce(kafka, topic, [Record(value, 0, b"large", now_ms)], max_request_size=2 * LARGE)
-        write(kafka, monitor.topics[0], packed)
+        hostile(monitor, BOMB)
         monitor.send(*monitor.events(100, "after"))
         scrape = monitor.await_exact(running)
         for topic in monitor.topics:
@@ -98,3 +125,23 @@ def test_f25_a_large_record_and_a_gzip_bomb(kafka, tmp_path):
         monitor.send(*monitor.events(50, "later"))
         monitor.await_exact(running)
         assert not running.said("unreadable records passed over"), "what was passed over is behind us"
+
+
+@pytest.mark.timeout(180)
+def test_f25_on_librdkafka_a_bomb_costs_what_it_unpacks_to_and_only_while_it_is_read(kafka, tmp_path):
+    """It has no bound for what a batch unpacks to. Nothing stops all the same, and the memory is given back."""
+    monitor = Monitor(kafka, tmp_path, kafka__client="librdkafka")
+    with monitor.run() as running:
+        monitor.send(*monitor.events(100, "before"))
+        monitor.await_exact(running)
+        before = peak(running)
+        hostile(monitor, BOMB // 4)
+        monitor.send(*monitor.events(100, "after"))
+        scrape = monitor.await_exact(running)
+        assert scrape.rejected()[monitor.topics[0], "oversized"] == 2
+        assert scrape.rejected()[monitor.topics[1], "oversized"] == 1
+        assert scrape.sum("msemon_offset_gap_records_total") == 0
+        print(f"{before / MIB:.0f} MiB before, {peak(running) / MIB:.0f} MiB at most, {running.rss / MIB:.0f} after")
+        assert peak(running) < before + 4 * (BOMB // 4)
+        running.until(lambda: running.rss < before + 64 * MIB, "the memory to be given back")
+        monitor.await_kept(running)
