@@ -18,6 +18,19 @@ import structlog
 
 from msemon import cli, logs
 from msemon.settings import KEYS, Settings, load, to_toml
+from support.decoding import WALL_US, batch, decoder
+
+WORDS = "geheim-4711"
+
+
+class Geheim:
+    """What stands for a message that breaks whoever looks at it."""
+
+    def __getattr__(self, _: str) -> Any:
+        raise RuntimeError(WORDS)
+
+    def __len__(self) -> int:
+        raise RuntimeError(WORDS)
 
 
 @pytest.fixture(autouse=True)
@@ -298,6 +311,25 @@ class TestLogs:
             structlog.get_logger("msemon.x").exception("failed")
         assert "RuntimeError: broken" in stream.getvalue()
         assert "geheim-4711" not in stream.getvalue()
+
+    @pytest.mark.parametrize("log_format", ["json", "text"])
+    def test_what_went_wrong_with_a_message_is_told_without_its_words(self, log_format: str) -> None:
+        """Of what was raised where messages are handled, and of all that came of it, place and type are told."""
+        stream = self.lines(log_format)
+        broken: Any = batch([b"{}"])
+        broken.values[0] = Geheim()
+        try:
+            try:
+                decoder().decode(broken, WALL_US)
+            except RuntimeError as problem:
+                raise ValueError(f"can't: {problem}") from problem
+        except ValueError:
+            structlog.get_logger("msemon.x").exception("failed")
+        text = stream.getvalue()
+        assert "RuntimeError (its words are withheld" in text
+        assert "ValueError (its words are withheld" in text
+        assert "decoding" in text
+        assert WORDS not in text
 
     def test_the_client_never_tells_its_requests(self) -> None:
         """Even at debug the Kafka client's debug lines, which hold messages, are not heard."""
