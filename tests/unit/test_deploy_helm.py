@@ -103,6 +103,17 @@ def test_a_field_that_kubernetes_does_not_know_would_be_found() -> None:
         kubernetes_validate.validate(manifest, KUBERNETES[-1], strict=True)
 
 
+@pytest.mark.parametrize("name", ["on", "true", "null"])
+def test_a_name_that_looks_like_something_else_is_text(name: str) -> None:
+    for release, override in ((name, "msemon"), ("prices", name)):
+        manifests = rendered(needs(HELM), f"--set-string=nameOverride={override}", release=release)
+        for manifest in manifests:
+            kubernetes_validate.validate(manifest, KUBERNETES[-1], strict=True)
+        labels = only("StatefulSet", manifests)["spec"]["template"]["metadata"]["labels"]
+        assert labels["app.kubernetes.io/instance"] == release
+        assert labels["app.kubernetes.io/name"] == override
+
+
 def test_two_releases_in_one_namespace_share_no_name() -> None:
     helm = needs(HELM)
     names = [
@@ -120,10 +131,15 @@ def test_two_releases_in_one_namespace_share_no_name() -> None:
     [
         ("replicas=2", "several replicas need settings.state.store = kafka"),
         ("keda.enabled=true,settings.state.store=kafka", "keda.partitions"),
+        ("keda.enabled=true,keda.partitions=4,settings.state.store=none", "keda.enabled needs settings.state.store"),
         ("secrets.existingSecret=a,secrets.values.b=c", "only one of the two"),
+        ("secrets.values.kafka\\.sasl_password=12345678", "sasl_password"),  # would be written as 1.2345678e+07
+        ("ports.health=10673", "ports.http and ports.health"),
         ("settings.web.address=0.0.0.0:80", "settings.web.address"),
         ("settings.kafka.group_instance_id=a", "settings.kafka.group_instance_id"),
         ("settings.kafka.sasl_password=a", "settings.kafka.sasl_password"),
+        ("settings.format.schema_registry_password=a", "settings.format.schema_registry_password"),
+        ("settings.kafka.client_options.ssl_password=a", "settings.kafka.client_options.ssl_password"),
         ("settings.state.path=/data", "settings.state.path: it is where the volume is"),
         ("settings.kafkas.topics=a", "kafkas"),
         ("image.tags=a", "tags"),
@@ -194,6 +210,17 @@ def test_a_secret_is_a_file_that_the_settings_find(tmp_path: Path) -> None:
     mounts = {each["name"]: each["mountPath"] for each in container(manifests)["volumeMounts"]}
     assert variables["MSEMON_SECRETS_DIR"] == mounts["secrets"]
     assert "hidden" not in yaml.dump([each for each in manifests if each["kind"] != "Secret"])
+
+
+def test_the_clients_options_may_come_as_a_secret(tmp_path: Path) -> None:
+    """As those with a password in them must."""
+    given = '{"ssl_password": "hidden"}'
+    values = tmp_path / "values.yaml"
+    values.write_text(yaml.safe_dump({"secrets": {"values": {"kafka.client_options": given}}}), encoding="utf-8")
+    for name, value in only("Secret", chart(f"--values={values}"))["data"].items():
+        (tmp_path / name).write_bytes(base64.b64decode(value))
+    settings = load({}, secrets_dir=str(tmp_path), environ={})
+    assert settings.kafka.client_options == {"ssl_password": "hidden"}
 
 
 @pytest.mark.parametrize("name", ["startupProbe", "livenessProbe", "readinessProbe"])

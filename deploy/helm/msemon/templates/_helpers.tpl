@@ -13,9 +13,10 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Quoted, since a name may look like a number or like true. */}}
 {{- define "msemon.selector" -}}
-app.kubernetes.io/name: {{ include "msemon.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "msemon.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "msemon.labels" -}}
@@ -86,16 +87,27 @@ segments = {{ toJson . }}
 
 {{/* What no schema can say, or not well. */}}
 {{- define "msemon.check" -}}
-{{- $own := dict "web.address" "listen and ports.http say it" "web.health_address" "listen and ports.health say it" "kafka.group_instance_id" "it is the pod's name" "kafka.sasl_password" "it belongs to secrets" "state.path" "it is where the volume is" -}}
+{{- $own := dict "web.address" "listen and ports.http say it" "web.health_address" "listen and ports.health say it" "kafka.group_instance_id" "it is the pod's name" "kafka.sasl_password" "it belongs to secrets" "format.schema_registry_password" "it belongs to secrets" "state.path" "it is where the volume is" -}}
 {{- range $path, $why := $own -}}
 {{- $names := splitList "." $path -}}
 {{- if hasKey (dig (first $names) (dict) $.Values.settings) (last $names) -}}
 {{- fail (printf "settings.%s: %s" $path $why) -}}
 {{- end -}}
 {{- end -}}
+{{- range $option, $_ := dig "kafka" "client_options" (dict) .Values.settings -}}
+{{- if regexMatch "(?i)password|secret" $option -}}
+{{- fail (printf "settings.kafka.client_options.%s: it belongs to secrets, with all of kafka.client_options as JSON" $option) -}}
+{{- end -}}
+{{- end -}}
+{{- if eq (int .Values.ports.http) (int .Values.ports.health) -}}
+{{- fail "ports.http and ports.health: two different ones, for both are served" -}}
+{{- end -}}
 {{- $many := or .Values.keda.enabled (gt (int .Values.replicas) 1) -}}
 {{- if and $many (eq (include "msemon.store" .) "sqlite") -}}
 {{- fail "several replicas need settings.state.store = kafka: with sqlite each sees its own disk alone" -}}
+{{- end -}}
+{{- if and .Values.keda.enabled (ne (include "msemon.store" .) "kafka") -}}
+{{- fail "keda.enabled needs settings.state.store = kafka: what another replica takes over must have its state" -}}
 {{- end -}}
 {{- if and .Values.keda.enabled (lt (int .Values.keda.partitions) 1) -}}
 {{- fail "keda.partitions: say how many partitions each topic has" -}}
