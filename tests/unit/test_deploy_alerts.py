@@ -94,13 +94,38 @@ def test_an_alert_waits_five_minutes_or_says_why_not() -> None:
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_one_failed_scrape_neither_delays_nor_ends_an_alert(name: str) -> None:
-    """Gauges stand in max_over_time and counters in increase or rate; what is recorded has that inside or around it."""
+    """Gauges stand in max_over_time and counters in increase or rate."""
     for match in RAW.finditer(ALERTS[name]["expr"]):
         before = ALERTS[name]["expr"][: match.start()]
         function = re.search(r"(\w+)\($", before)
         assert function is not None, match.group()
         wanted = {"max_over_time"} if kinds().get(match.group()) != "counter" else {"increase", "rate", "max_over_time"}
         assert function.group(1) in wanted, match.group()
+
+
+def outside_of_max_over_time(expression: str) -> str:
+    """What is left of an expression without its calls of max_over_time, which may hold others."""
+    left, _, after = expression.partition("max_over_time(")
+    if not after:
+        return left
+    depth, end = 1, 0
+    while depth:
+        depth += {"(": 1, ")": -1}.get(after[end], 0)
+        end += 1
+    return left + outside_of_max_over_time(after[end:])
+
+
+def test_a_part_in_max_over_time_is_found_to_its_end() -> None:
+    assert outside_of_max_over_time("a + max_over_time((b / (c))[5m:1m]) * max_over_time(d[1h]) > e") == "a +  *  > e"
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_one_failed_scrape_is_not_seen_in_what_is_recorded_either(name: str) -> None:
+    """What is recorded stands in max_over_time, or looks back over a range itself."""
+    for record in re.findall(r"\bjob_\w+:\w+:\w+", outside_of_max_over_time(ALERTS[name]["expr"])):
+        metrics = RAW.findall(RECORDS[record]["expr"])
+        assert metrics, record
+        assert all(f"{metric}[" in RECORDS[record]["expr"] for metric in metrics), record
 
 
 def test_every_metric_in_a_rule_is_exported_or_recorded() -> None:
