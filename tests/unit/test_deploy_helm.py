@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import tarfile
+import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -350,6 +351,29 @@ def test_the_selectors_select_the_pods() -> None:
         assert only(kind, everything())["spec"]["selector"]["matchLabels"].items() <= labels
     assert only("NetworkPolicy", everything())["spec"]["podSelector"]["matchLabels"].items() <= labels
     assert only("Service", everything())["spec"]["selector"].items() <= labels
+
+
+def test_the_pages_tls_and_users_reach_the_daemon_and_the_scrape(tmp_path: Path) -> None:
+    page = (DEPLOY.parent / "docs" / "deploy" / "kubernetes.md").read_text(encoding="utf-8")
+    (shown,) = [text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "config_file" in text]
+    (tmp_path / "values.yaml").write_text(shown, encoding="utf-8")
+    manifests = chart(f"--values={tmp_path / 'values.yaml'}", "--set=podMonitor.enabled=true")
+    for manifest in manifests:
+        if manifest["kind"] not in CUSTOM:
+            kubernetes_validate.validate(manifest, KUBERNETES[-1], strict=True)
+    file = Path(tomllib.loads(only("ConfigMap", manifests)["data"]["msemon.toml"])["web"]["config_file"])
+    mounts = {each["mountPath"]: each["name"] for each in container(manifests)["volumeMounts"]}
+    (secret,) = [each["secret"] for each in pod(manifests)["volumes"] if each["name"] == mounts[str(file.parent)]]
+    assert f"create secret generic {secret['secretName']} --from-file={file.name} " in page
+    assert secret["defaultMode"] == 0o440
+    (endpoint,) = only("PodMonitor", manifests)["spec"]["podMetricsEndpoints"]
+    assert (endpoint["port"], endpoint["scheme"]) == ("http", "https")
+    assert {each["port"] for each in probes(manifests)} == {"health"}
+
+
+def probes(manifests: list[Manifest]) -> list[Manifest]:
+    inside = container(manifests)
+    return [inside[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")]
 
 
 def test_the_page_names_values_and_files_that_there_are() -> None:

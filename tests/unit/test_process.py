@@ -157,6 +157,13 @@ def test_folded_pairs_are_counted_by_model():
     assert dict(zip(view.models.keys, view.folded.tolist(), strict=True)) == {M: 2.0, SeriesKey("n", ""): 0.0}
 
 
+def test_every_pair_of_a_model_beyond_the_limit_is_a_folded_one():
+    process = process_of(0, shape=replace(SHAPE, models_limit=1))
+    feed(process, 0, "p", at(0), at(1, model="n"), at(2, model="o"))
+    view = process.view(START + 3 * SECOND)
+    assert dict(zip(view.models.keys, view.folded.tolist(), strict=True)) == {M: 0.0, SeriesKey("__other__", ""): 2.0}
+
+
 def test_pairs_folded_at_the_process_s_limit_are_counted_and_one_folded_twice_once():
     shape = replace(SHAPE, total_series_limit=2)
     process = process_of(0, 1, shape=shape)
