@@ -87,6 +87,7 @@ def everything_is_well(a: StandIn, b: StandIn) -> None:
             for series in (whole(model), part(model, "de"), part(model, "fr")):
                 replica.set(series, 0)
         replica.set("msemon_partitions_assigned", 2)
+        replica.set("msemon_consumer_lag_seconds", 0)
         for topic in ("predictions", "labels"):
             replica.set(f'msemon_partitions{{topic="{topic}"}}', 4)
     for kind in ("prediction", "label"):
