@@ -209,6 +209,13 @@ def test_links_lead_to_the_other_dashboards_with_variables_that_they_have() -> N
                 assert "datasource" in passed
 
 
+def test_a_name_of_any_characters_can_be_linked_to() -> None:
+    urls = [url for one in ALL.values() for url in links(one) if "__data.fields" in url]
+    assert urls
+    for url in urls:
+        assert not re.findall(r"=\$\{__data\.fields\.\w+\}", url), "else & and # stay as they are"
+
+
 # What is asked.
 
 

@@ -282,8 +282,10 @@ def link(title: str, tooltip: str, *names: str) -> Json:
 
 
 def to_model(*names: str, **fields: str) -> list[Json]:
-    """For a cell: the link to *Model*, with variables of the dashboard, and others from the row's columns."""
+    """For a cell: the link to *Model*, with variables of the dashboard, and others from the row's columns. Without
+    `percentencode` Grafana would leave `&`, `#` and `+` of a name as they are.
+    """
     parts = [f"${{{name}:queryparam}}" for name in ("datasource", *names)]
-    parts += [f"var-{name}=${{__data.fields.{column}}}" for name, column in fields.items()]
+    parts += [f"var-{name}=${{__data.fields.{column}:percentencode}}" for name, column in fields.items()]
     url = f"/d/{UIDS['Model']}?{'&'.join([*parts, '${__url_time_range}'])}"
     return [{"title": "Look at it", "url": url, "targetBlank": False}]
