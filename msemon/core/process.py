@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,14 @@ from msemon.core.watch import Given
 from msemon.events import Decoded, Floats, Ints
 
 
+class _Placed(NamedTuple):
+    """Where the ledger has the series of a task, by sid."""
+
+    version: int  # of the task's series
+    places: Ints
+    shared: npt.NDArray[np.bool_]  # no place of their own: they are folded there
+
+
 class Process:
     """The tasks a process owns, by partition number. Times in µs; the wall clock is an argument."""
 
@@ -32,7 +41,7 @@ class Process:
         self.shape = shape
         self._new_key = new_key
         self._ledger = Ledger(shape.total_series_limit)
-        self._places: dict[int, tuple[int, Ints]] = {}  # by partition: (series version, place of each sid)
+        self._places: dict[int, _Placed] = {}  # by partition
         self._folds: dict[int, npt.NDArray[np.bool_]] = {}  # by partition and sid: stands for others
         self._layout: Layout | None = None
         self._rolling = Rolling(shape.windows)  # of the present tasks
@@ -138,12 +147,21 @@ class Process:
         self._patrol.detectors.tasks_changed()
 
     def _places_of(self, task: Task) -> Ints:
-        known = self._places.get(task.partition)
-        if known is None or known[0] != task.series.version:
-            known = task.series.version, self._ledger.places(task.series.keys)
-            self._places[task.partition] = known
-            self._folds[task.partition] = (task.series.folded != 0) | self._ledger.shared(task.series.keys)
-        return known[1]
+        series = task.series
+        known = self._places.get(task.partition) or _Placed(-1, np.empty(0, np.int64), np.empty(0, np.bool_))
+        if known.version == series.version:
+            return known.places
+        size = len(series.keys)
+        # New series come with batch after batch, where there are many; one that shares a place may get its own by now.
+        changed = series.changed(-1 if known.shared.any() else known.version)
+        keys = [series.keys[sid] for sid in changed.tolist()]
+        places, shared = np.full(size, -1), np.zeros(size, np.bool_)
+        places[: len(known.places)], shared[: len(known.shared)] = known.places, known.shared
+        places[changed] = self._ledger.places(keys)
+        shared[changed] = self._ledger.shared(keys)
+        self._places[task.partition] = _Placed(series.version, places, shared)
+        self._folds[task.partition] = (series.folded != 0) | shared
+        return places
 
     def _expire(self, places: dict[int, Ints], wall_us: int) -> None:
         held = np.zeros(len(self._ledger.keys), np.bool_)

@@ -37,6 +37,7 @@ class Series:
         self._shape = shape
         self._total_of = np.empty(0, np.int64)
         self._folded = np.empty(0, np.int64)
+        self._changed = np.empty(0, np.int64)  # by sid: the version at which it last changed hands
         self._sids: dict[SeriesKey, int] = {}
         self._free: list[int] = []
         self._segments: dict[int, int] = {}  # by total sid: segments with a place of their own
@@ -77,6 +78,10 @@ class Series:
         """By sid: 1 where a series stands for others."""
         return self._folded[: len(self.keys)]
 
+    def changed(self, since: int) -> Ints:
+        """The sids that have changed hands since this version."""
+        return np.flatnonzero(self._changed[: len(self.keys)] > since)
+
     def segments(self, total: int) -> int:
         """How many segments of this model have a place of their own."""
         return self._segments.get(total, 0)
@@ -88,6 +93,7 @@ class Series:
             if key is None:
                 continue
             self.keys[sid] = None
+            self._changed[sid] = self.version + 1
             del self._sids[key]
             self._free.append(sid)
             if not key.dimension:
@@ -157,8 +163,10 @@ class Series:
             self.keys.append(None)
             self._total_of = grown(self._total_of, len(self.keys))
             self._folded = grown(self._folded, len(self.keys))
+            self._changed = grown(self._changed, len(self.keys))
+        self.version += 1
         self.keys[sid] = key
         self._sids[key] = sid
         self._folded[sid] = OTHER in (key.model, key.segment)
-        self.version += 1
+        self._changed[sid] = self.version
         return sid

@@ -34,13 +34,14 @@ class Rows:
     def __len__(self) -> int:
         return len(self._added) + (0 if self._taken is None else len(self._taken[0]))
 
-    def take(self, chosen: npt.NDArray[np.bool_], *columns: Column) -> None:
-        """Takes the chosen rows of columns over the whole batch; once only."""
-        rows = np.flatnonzero(chosen)
-        if len(rows) == len(chosen):
+    def take(self, rows: Ints, chosen: npt.NDArray[np.bool_], *columns: Column) -> Ints:
+        """Takes the chosen of columns that have these rows; gives the rows of what was taken. Once only."""
+        if not chosen.all():
+            mask = chosen.tolist()
+            rows, columns = rows[chosen], tuple(_choose(column, mask) for column in columns)
+        if len(rows) > 0:
             self._taken = [rows, *columns]
-        elif len(rows) > 0:
-            self._taken = [rows, *[_choose(column, rows, chosen) for column in columns]]
+        return rows
 
     def add(self, *values: Any) -> None:
         """Adds a row."""
@@ -63,8 +64,8 @@ class Rows:
         return dict(zip(positions.tolist(), self.vectors.values(), strict=True))
 
 
-def _choose(column: Column, rows: Ints, chosen: npt.NDArray[np.bool_]) -> Column:
-    return column[rows] if isinstance(column, np.ndarray) else list(compress(column, chosen))
+def _choose(column: Column, chosen: list[bool]) -> Column:
+    return column[np.array(chosen)] if isinstance(column, np.ndarray) else list(compress(column, chosen))
 
 
 class Columns:
@@ -115,7 +116,7 @@ class Columns:
 
     def decoded(self, batch: Batch, record_times: Ints) -> Decoded:
         """The columns; `record_times` is int64[n] over the whole batch."""
-        offsets = np.asarray(batch.offsets, dtype=np.int64)
+        offsets = _ints(batch.offsets)
         predictions = self._predictions(offsets, record_times)
         labels = self._labels(offsets, record_times)
         return Decoded(predictions, labels, self._pairs(record_times), self.rejections, self._kinds())
@@ -181,6 +182,8 @@ def _split(value: Value | None) -> tuple[float, Floats | None]:
 
 
 def _ints(values: Column) -> Ints:
+    if isinstance(values, range):  # which numpy would go through one by one
+        return np.arange(values.start, values.stop, values.step)
     return np.asarray(values, dtype=np.int64)
 
 

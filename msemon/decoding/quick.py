@@ -6,15 +6,17 @@ for the first time) is left to be judged one by one. A loop over events with the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import chain, compress
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, compress, repeat
+from operator import is_not, itemgetter
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 from msgspec.structs import astuple
 
 from msemon.decoding.columns import Columns
+from msemon.decoding.fields import NAMES
 from msemon.decoding.judge import LARGEST
 from msemon.decoding.text import ANYONE, Keys, RawKey, raw_key
 from msemon.decoding.times import from_number, from_numbers, from_text
@@ -23,7 +25,21 @@ from msemon.events import Floats, Ints, Key, Target
 Bools = npt.NDArray[np.bool_]
 Column = tuple[Any, ...]
 
+_PREDICTION: Final = itemgetter(NAMES.index("prediction"))
 _MAX: Final = int(np.iinfo(np.int64).max)
+
+
+class _Part(NamedTuple):
+    """Records of a batch in columns: those that say what they predict, or those that do not.
+
+    Apart, for where a topic has both, each of their columns is half None, and all that is done with it took half as
+    long again.
+    """
+
+    rows: Ints  # in the batch
+    fields: Iterator[Column]  # in the order of `fields.NAMES`
+    claimed: Ints
+    horizon: Ints
 
 
 def take_plain(records: Sequence[Column], keys: Keys, claimed: Ints, horizon: Ints, columns: Columns) -> Bools:
@@ -32,35 +48,49 @@ def take_plain(records: Sequence[Column], keys: Keys, claimed: Ints, horizon: In
     `records` (at least one) are values in the order of `fields.NAMES`, of the types that `fields.Quick` promises.
     `claimed` and `horizon` as in `times.record_times`.
     """
-    ident, ts, prediction, label, weight, model, version, segments = zip(*records, strict=True)
-    times, ids = _times(ts, claimed), _ids(ident)
-    predictions, unpredicted = _floats(prediction)
+    taken = np.zeros(len(records), dtype=np.bool_)
+    predicts = np.frombuffer(bytes(map(is_not, map(_PREDICTION, records), repeat(None))), dtype=np.bool_)
+    for chosen, take in ((predicts, _take_predicted), (~predicts, _take_labels)):
+        rows = chosen.nonzero()[0]
+        if rows.size:
+            some = records if rows.size == len(records) else compress(records, chosen.tobytes())
+            part = _Part(rows, zip(*some, strict=True), claimed[rows], horizon[rows])
+            for each in take(part, keys, columns):
+                taken[each] = True
+    return taken
+
+
+def _take_predicted(part: _Part, keys: Keys, columns: Columns) -> list[Ints]:
+    """Takes predictions, and pairs without an id; gives the rows of both."""
+    ident, ts, prediction, label, weight, model, version, segments = part.fields
+    times, ids, found = _times(ts, part.claimed), _ids(ident), _keys_found(model, version, segments, keys)
+    predictions, _ = _floats(prediction)
     labels, unlabelled = _floats(label)
     weights, unweighted = _floats(weight)
-    usable = (times > 0) & (times <= horizon) & (unweighted | ((weights >= 0) & (weights <= LARGEST)))
-    joinable = usable & _there(ids)
-    predicted, labelled = np.abs(predictions) <= LARGEST, np.abs(labels) <= LARGEST  # NaN, where there is none, is not
-    taken = np.zeros(len(records), dtype=np.bool_)
+    plain = _usable(part, times, weights, unweighted) & _there(found) & (np.abs(predictions) <= LARGEST)
+    weights = np.where(unweighted, 1.0, weights)
+    alone = plain & unlabelled & _there(ids)
+    rows = [columns.predictions.take(part.rows, alone, times, ids, found, predictions, weights)]
+    if not unlabelled.all():
+        pair = plain & (np.abs(labels) <= LARGEST) & ~_there(ident)
+        rows.append(columns.pairs.take(part.rows, pair, times, found, predictions, labels, weights))
+    return rows
 
-    only_label = joinable & labelled & unpredicted
-    if only_label.any():
-        targets, known = _targets(model, version, only_label, keys)
-        only_label &= known
-        taken |= only_label
-        columns.labels.take(only_label, times, ids, targets, labels, weights)
-    if predicted.any():
-        found = _keys_found(model, version, segments, keys)
-        predicted &= usable & _there(found)
-        weights = np.where(unweighted, 1.0, weights)
-        only_prediction = predicted & joinable & unlabelled
-        columns.predictions.take(only_prediction, times, ids, found, predictions, weights)
-        taken |= only_prediction
-        pair = predicted & labelled
-        if pair.any():
-            pair &= ~_there(ident)
-            columns.pairs.take(pair, times, found, predictions, labels, weights)
-            taken |= pair
-    return taken
+
+def _take_labels(part: _Part, keys: Keys, columns: Columns) -> list[Ints]:
+    """Takes labels; gives their rows."""
+    ident, ts, _, label, weight, model, version, _ = part.fields
+    times, ids = _times(ts, part.claimed), _ids(ident)
+    labels, _ = _floats(label)
+    weights, unweighted = _floats(weight)
+    targets, known = _targets(model, version, keys)
+    plain = _usable(part, times, weights, unweighted) & known & _there(ids) & (np.abs(labels) <= LARGEST)
+    return [columns.labels.take(part.rows, plain, times, ids, targets, labels, weights)]
+
+
+def _usable(part: _Part, times: Ints, weights: Floats, unweighted: Bools) -> Bools:
+    """Which have a time and a weight that can be used. NaN, where there is no number, is not within any bounds."""
+    return (times > 0) & (times <= part.horizon) & (unweighted | ((weights >= 0) & (weights <= LARGEST)))
 
 
 def _floats(column: Column) -> tuple[Floats, Bools]:
@@ -115,11 +145,12 @@ def _time(ts: float | str | None, claimed: int) -> int:
 
 def _ids(column: Column) -> list[bytes | None]:
     """UTF-8 of texts and integers; None where there is no id that can be used."""
-    if set(map(type, column)) == {str} and all(column):
-        try:
-            return list(map(str.encode, column))
-        except UnicodeEncodeError:  # a lone surrogate, which documents may have
-            pass
+    try:
+        ids = list(map(str.encode, column))
+        if all(ids):
+            return cast("list[bytes | None]", ids)
+    except (TypeError, UnicodeEncodeError):  # no text, or in it a lone surrogate, which documents may have
+        pass
     return [_id(each) for each in column]
 
 
@@ -129,10 +160,9 @@ def _id(ident: str | int | None) -> bytes | None:
     return ident.encode("utf-8", "surrogatepass") if ident else None  # as `judge` has it
 
 
-def _targets(model: Column, version: Column, labels: Bools, keys: Keys) -> tuple[Sequence[Target | None], Bools]:
-    """Whom these labels answer, and where that is known."""
-    chosen = labels.tolist()
-    if all(_nothing(list(compress(column, chosen))) for column in (model, version)):  # mostly predictions do
+def _targets(model: Column, version: Column, keys: Keys) -> tuple[Sequence[Target | None], Bools]:
+    """Whom labels answer, and where that is known."""
+    if _nothing(model) and _nothing(version):
         return [None] * len(model), np.ones(len(model), dtype=np.bool_)
     found = list(map(keys.targets.get, zip(model, version, strict=True)))
     return [None if target == ANYONE else target for target in found], _there(found)
@@ -141,9 +171,9 @@ def _targets(model: Column, version: Column, labels: Bools, keys: Keys) -> tuple
 def _keys_found(model: Column, version: Column, segments: Column, keys: Keys) -> list[Key | None]:
     """The clean key of each prediction where it is known."""
     found = list(map(keys.plain.get, zip(model, version, segments, strict=True)))
-    if found.count(None) > model.count(None):  # without a model there is none
+    if not all(found):
         rest = [i for i, key in enumerate(found) if key is None and model[i] is not None]
-        if rest:
+        if rest:  # without a model there is none
             raw = _raw_keys(*(tuple(column[i] for i in rest) for column in (model, version, segments)))
             for i, key in zip(rest, map(keys.known.get, raw), strict=True):
                 found[i] = key
@@ -165,6 +195,6 @@ def _nothing(column: Sequence[Any]) -> bool:
 
 
 def _there(column: Sequence[Any]) -> Bools:
-    if None not in column:
+    if all(column) or None not in column:
         return np.ones(len(column), dtype=np.bool_)
     return np.array([value is not None for value in column])

@@ -173,22 +173,22 @@ class Table:
         usable = (times > 0) & (times <= horizon) & (unweighted | ((weights >= 0) & (weights <= LARGEST)))
         joinable = usable & identified
         predicted, labelled = np.abs(predictions) <= LARGEST, np.abs(labels) <= LARGEST
-        taken = np.zeros(rows.num_rows, np.bool_)
+        taken, every = np.zeros(rows.num_rows, np.bool_), np.arange(rows.num_rows)
         only_label = joinable & labelled & unpredicted
         if only_label.any():
             targets, named = self._targets(column["model"], column["version"], rows.num_rows)
             only_label &= named
-            columns.labels.take(only_label, times, ids, targets, labels, weights)
+            columns.labels.take(every, only_label, times, ids, targets, labels, weights)
             taken |= only_label
         if predicted.any():
             keys, named = self._keys_of([column["model"], column["version"], *segments], rows.num_rows)
             predicted &= usable & named
             weights = np.where(unweighted, 1.0, weights)
             only_prediction = predicted & joinable & unlabelled
-            columns.predictions.take(only_prediction, times, ids, keys, predictions, weights)
+            columns.predictions.take(every, only_prediction, times, ids, keys, predictions, weights)
             unidentified = np.ones(rows.num_rows, np.bool_) if column["id"] is None else _nulls(column["id"])
             pair = predicted & labelled & unidentified
-            columns.pairs.take(pair, times, keys, predictions, labels, weights)
+            columns.pairs.take(every, pair, times, keys, predictions, labels, weights)
             taken |= only_prediction | pair
         return taken
 

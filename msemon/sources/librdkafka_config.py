@@ -18,7 +18,7 @@ from msemon.sources.login import Login
 QUEUED_KBYTES = 32 * 1024
 """What the client may hold that was fetched and not polled, of all partitions together."""
 
-MOST_RECORDS = 30_000
+MOST_RECORDS = 60_000
 """Records a poll brings at most: where there is a backlog whole fetches of a few partitions, since a batch of thousands
 costs the least an event."""
 

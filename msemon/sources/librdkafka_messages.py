@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import compress, count, pairwise
-from operator import itemgetter, ne, or_
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, Message
@@ -38,12 +38,12 @@ class Sorted(NamedTuple):
 
 def sort(messages: list[Message]) -> Sorted:
     """Take the messages apart by topic and partition."""
-    errors = list(map(_errors, messages))
     ends: dict[TopicPartition, int] = {}
     complaints: dict[TopicPartition | None, Complaint] = {}
-    if any(errors):
+    if any(map(_errors, messages)):
         sound = []
-        for message, error in zip(messages, errors, strict=True):
+        for message in messages:
+            error = message.error()
             where = None if message.topic() is None else TopicPartition(message.topic(), message.partition())
             if error is None:
                 if where not in complaints:  # what follows is fetched again, once the trouble is over
@@ -59,14 +59,11 @@ def sort(messages: list[Message]) -> Sorted:
     return Sorted(records, ends, list(complaints.values()))
 
 
-def _runs(messages: Sequence[Message]) -> Iterator[tuple[TopicPartition, Sequence[Message]]]:
+def _runs(messages: Iterable[Message]) -> Iterator[tuple[TopicPartition, Iterator[Message]]]:
     """Neighbours of one partition: what one fetch brought lies together, so there are few of them."""
-    if not messages:
-        return
-    topics, partitions = list(map(_topics, messages)), list(map(_partitions, messages))
-    changes = map(or_, map(ne, topics[1:], topics), map(ne, partitions[1:], partitions))
-    for begin, end in pairwise([0, *compress(count(1), changes), len(messages)]):
-        yield TopicPartition(topics[begin], partitions[begin]), messages[begin:end]
+    for partition, neighbours in groupby(messages, _partitions):
+        for topic, run in groupby(neighbours, _topics):
+            yield TopicPartition(topic, partition), run
 
 
 def batch(where: TopicPartition, rows: list[Message], next_offset: int) -> Batch:
@@ -75,13 +72,20 @@ def batch(where: TopicPartition, rows: list[Message], next_offset: int) -> Batch
     return Batch(
         topic=where.topic,
         partition=where.partition,
-        offsets=list(map(_offsets, rows)),
+        offsets=_ascending(rows),
         timestamps_ms=list(map(itemgetter(1), map(Message.timestamp, rows))),
         values=values,
         next_offset=next_offset,
         size=sum(map(len, filter(None, values))),
         origin=_Origins(rows),
     )
+
+
+def _ascending(rows: Sequence[Message]) -> Sequence[int]:
+    """Offsets, which ascend: where as many as there are records lie from the first to the last, it is all of these."""
+    if rows and (last := rows[-1].offset()) - (first := rows[0].offset()) == len(rows) - 1:
+        return range(first, last + 1)
+    return list(map(_offsets, rows))
 
 
 class _Origins:

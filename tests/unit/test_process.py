@@ -150,6 +150,27 @@ def test_segments_beyond_the_process_s_limit_are_folded_and_add_up_over_partitio
     assert view.series.tolist() == [2.0], "the most that one partition holds with a place of its own"
 
 
+def test_a_sid_that_changes_hands_is_counted_for_its_new_series():
+    process = process_of(0, shape=replace(SHAPE, series_limit=1))
+    feed(process, 0, "p", at(0))
+    feed(process, 0, "p", at(2 * 3_600, 2.0, "DE"))  # both series end before this is counted
+    assert process.tasks[0].series.keys == [SeriesKey("m", "", "country", "DE"), M], "sids the other way round"
+    view = process.view(START + 2 * HOUR)
+    assert {key.segment: counters(view, key)[2] for key in view.segments.keys} == {"DE": 4}
+
+
+def test_a_series_gets_a_place_of_its_own_once_the_process_has_room_again():
+    process = process_of(0, 1, shape=replace(SHAPE, total_series_limit=1))
+    feed(process, 0, "p", at(0))
+    feed(process, 1, "p", at(0, 1.0, "DE"))
+    process.drop(0)
+    feed(process, 1, "p", at(3 * 3_600, 2.0, "DE"))
+    process.view(START + 3 * HOUR)  # NL, which nobody holds any more, goes
+    feed(process, 1, "p", at(3 * 3_600, 2.0, "DE"), at(3 * 3_600, 3.0, model="n"))
+    view = process.view(START + 3 * HOUR)
+    assert "DE" in {key.segment for key in view.segments.keys}
+
+
 def test_folded_pairs_are_counted_by_model():
     process = process_of(0, shape=replace(SHAPE, series_limit=1))
     feed(process, 0, "p", at(0), at(1, country="DE"), at(2, country="DE"), at(3), at(3, model="n", country="DE"))

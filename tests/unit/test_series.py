@@ -76,7 +76,11 @@ def test_a_series_that_ends_gives_its_place_and_number_to_the_next():
     version = series.version
     series.end(before[1:])
     assert series.version > version
+    assert series.changed(version).tolist() == sorted(before[1:])
+    version = series.version
     assert [key.segment for key in keys_of(series, names, new)[0][1:] if key] == ["DE", "x,DE"]
+    assert series.changed(version).tolist() == sorted(before[1:])
+    assert series.changed(series.version).tolist() == []
     sids = series.of_combos(names, names.combos_of(new))[0].tolist()
     assert set(sids) == set(before)
     assert series.total_of[sids].tolist() == [before[0]] * 3
