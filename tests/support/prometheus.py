@@ -98,9 +98,11 @@ def prometheus(
     every_s: float = 1.0,
     rules: Sequence[Path] = (),
     alertmanager: int | None = None,
+    scraping: Mapping[str, Any] | None = None,
 ) -> Iterator[Prometheus]:
     """A server that scrapes these ports of this machine; a target's name is its label `instance`. It evaluates the
-    rules as often as it scrapes, and sends alerts to the Alertmanager on that port.
+    rules as often as it scrapes, and sends alerts to the Alertmanager on that port. `scraping` is more of how it
+    scrapes.
     """
     directory.mkdir(parents=True, exist_ok=True)
     (port,) = free_ports(1)
@@ -109,7 +111,7 @@ def prometheus(
     receivers = [] if alertmanager is None else [{"static_configs": [{"targets": [f"127.0.0.1:{alertmanager}"]}]}]
     settings = {
         "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
-        "scrape_configs": [{"job_name": "msemon", "static_configs": each}],
+        "scrape_configs": [{"job_name": "msemon", "static_configs": each} | dict(scraping or {})],
         "rule_files": [str(rule) for rule in rules],
         "alerting": {"alertmanagers": receivers},
     }
