@@ -287,12 +287,20 @@ class _Restoring:
             if kind != "coverage" and not same_time:
                 continue
             piece = self._pieces[name]
-            owners, data = sids[piece.columns["sids"]], piece.columns["data"]
+            owners, data = _owners(sids, piece.columns["sids"]), piece.columns["data"]
             if (owners < 0).any():
                 kept = np.flatnonzero(owners >= 0)
                 owners, data = owners[kept], data[:, kept]
             self._adopt[str(kind)](rings[str(ring)], int(pane), owners, data)
         self._dropped += [f"the panes of {ring} µs: no longer a window" for ring in sorted(map(str, left))]
+
+
+def _owners(sids: Ints, before: Ints) -> Ints:
+    """Sids now of a pane's series (k,) by their sids in the pieces; -1 for what has ended, perhaps of the largest."""
+    owners = np.full(before.size, -1, np.int64)
+    known = before < sids.size
+    owners[known] = sids[before[known]]
+    return owners
 
 
 __all__ = ["FORMAT", "NEVER", "restored", "snapshot", "touch"]
