@@ -21,6 +21,7 @@ from msemon.core.view import SeriesKey
 from msemon.core.watch import ANY
 
 FORMAT = 1
+_MOST_PAIRS = 2**53  # kept as float64, where the whole numbers without a gap end
 
 
 class BadFile(Exception):
@@ -57,7 +58,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         sound = (
             (0.0 < self.mse < math.inf, "mse: expected a finite number above 0"),
             (self.mse <= self.upper < math.inf, "upper_mse: expected a finite number, at least the mse"),
-            (self.pairs >= 0, "pairs: expected at least 0"),
+            (0 <= self.pairs <= _MOST_PAIRS, f"pairs: expected 0 to {_MOST_PAIRS}"),
             (0.0 < self.mean_weight < math.inf, "mean_weight: expected a finite number above 0"),
             (bool(self.dimension) == bool(self.segment), "dimension and segment: expected both or neither"),
             (0.0 <= self.variance_ratio < math.inf, "variance_ratio: expected a finite number, at least 0"),
@@ -90,7 +91,7 @@ def entries(data: bytes) -> dict[SeriesKey, Entry]:
     """The entries of a file. Raises BadFile."""
     try:
         content = msgspec.json.decode(data, type=Content)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadFile(str(error)) from None
     if content.format != FORMAT:
         raise BadFile(f"format {content.format}: expected {FORMAT}")
@@ -121,6 +122,7 @@ class BaselineFile:
         self._path = Path(path)
         self._tolerated_ratio = tolerated_ratio
         self._mark: tuple[int, int, int] | None = None
+        self._unread = ""  # why it could not be read last time
 
     def changed(self) -> dict[SeriesKey, Baseline] | None:
         """Its entries, where it is another since the last call. Raises BadFile, once for each change."""
@@ -129,11 +131,12 @@ class BaselineFile:
             mark = status.st_mtime_ns, status.st_size, status.st_ino
             if mark == self._mark:
                 return None
-            self._mark = mark
-            return parsed(self._path.read_bytes(), self._tolerated_ratio)
+            data = self._path.read_bytes()
         except OSError as error:
-            missing = (0, 0, 0)
-            if self._mark == missing:
+            self._mark, told = None, self._unread
+            self._unread = str(error)
+            if told == self._unread:
                 return None
-            self._mark = missing
-            raise BadFile(str(error)) from error
+            raise BadFile(self._unread) from error
+        self._mark, self._unread = mark, ""
+        return parsed(data, self._tolerated_ratio)

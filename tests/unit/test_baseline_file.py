@@ -62,6 +62,8 @@ def test_everything_that_may_be_said_is_taken() -> None:
         (data(ENTRY | {"upper_mse": 3.9}), "upper_mse: expected"),
         (data(ENTRY | {"mean_weight": 0}), "mean_weight: expected"),
         (data(ENTRY | {"pairs": -1}), "pairs: expected"),
+        (data(ENTRY | {"pairs": 10**400}), "pairs: expected"),
+        ('{"format": 1, "baselines": [{"model": "café", "mse": 1}]}'.encode("latin-1"), "utf-8"),
         (data(ENTRY | {"segment": "FR"}), "both or neither"),
         (data(ENTRY | {"variance_ratio": 2}), "cv: expected where"),
         (data(ENTRY | {"variance_ratio": -1}), "variance_ratio: expected"),
@@ -98,3 +100,15 @@ def test_a_file_is_read_when_it_changes(tmp_path: Path) -> None:
     other.write_bytes(data(ENTRY | {"mse": 5.0}))
     other.replace(path)
     assert file.changed() == {SeriesKey("price", ANY): Baseline(5.0, 5.0, 0)}
+
+
+def test_a_file_that_cannot_be_read_is_told_once_and_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "baselines.json"
+    path.mkdir()  # there, but nothing to read, as with a missing right
+    file = BaselineFile(str(path), 1.1)
+    with pytest.raises(BadFile):
+        file.changed()
+    assert [file.changed(), file.changed()] == [None, None]
+    path.rmdir()
+    path.write_bytes(data(ENTRY))
+    assert file.changed() == {SeriesKey("price", ANY): Baseline(4.0, 4.0, 0)}
