@@ -75,6 +75,7 @@ class Sheet:
     used: int
     stamps: npt.NDArray[np.int32]
     version: int
+    shed: int  # the last version that began with fewer series
 
     def since(self, version: int) -> Ints:
         """The series whose columns may have changed since this version: all that did, and some of their neighbours."""
@@ -92,7 +93,7 @@ class Block:
     somebody holds a sheet of it, whoever writes first moves on to copies of the arrays and leaves the sheet its own.
     """
 
-    __slots__ = ("_holders", "_stamps", "data", "dirty", "index", "used", "version")
+    __slots__ = ("_holders", "_shed", "_stamps", "data", "dirty", "index", "used", "version")
 
     def __init__(self, fields: int, dtype: npt.DTypeLike = np.float64) -> None:
         # index[sid] is the row + 1 and 0 for none: untouched zero pages of a long index cost no memory.
@@ -103,6 +104,7 @@ class Block:
         self.version = 0  # goes up with every write
         self._stamps = np.zeros(_FIRST_ROWS >> _STRETCH, np.int32)  # by stretch of rows: version of its last write
         self._holders = 0
+        self._shed = 0
 
     @classmethod
     def of(cls, sids: Index, data: npt.NDArray[Any]) -> Block:
@@ -140,7 +142,7 @@ class Block:
     def hold(self) -> Sheet:
         """The block as it stands now, for reading on any thread until `let_go`."""
         self._holders += 1
-        return Sheet(self.index, self.data, self.used, self._stamps, self.version)
+        return Sheet(self.index, self.data, self.used, self._stamps, self.version, self._shed)
 
     def let_go(self, sheet: Sheet) -> None:
         """Nobody reads this sheet any more. On the thread that writes, or with whatever keeps that from writing."""
@@ -165,6 +167,17 @@ class Block:
             self._stamp(rows)
             self.dirty = True
 
+    def shed(self, sids: npt.NDArray[Any]) -> None:
+        """Keep the columns of these series (k,), which are here, and no others. Whoever holds a sheet keeps it."""
+        self.data = self.data.take(self.index[sids] - 1, axis=1)
+        self.index = np.zeros(int(sids.max(initial=-1)) + 1, np.int32)
+        self.index[sids] = np.arange(1, sids.size + 1)
+        self.used, self._holders = sids.size, 0
+        self._stamps = np.zeros((sids.size >> _STRETCH) + 1, np.int32)
+        self._stamp(np.arange(sids.size))
+        self._shed = self.version
+        self.dirty = True
+
     def _own(self) -> None:
         """Before writing: whoever holds a sheet keeps these arrays, and we go on with copies."""
         if self._holders:
@@ -178,6 +191,20 @@ class Block:
             self._stamps = _widened(self._stamps, stretches)
         self.version += 1
         self._stamps[rows >> _STRETCH] = self.version
+
+
+def shed(ring: dict[int, Block], oldest: Ints, before: int) -> None:
+    """Forget in the panes below `before` the series (S,) whose own oldest pane is above them.
+
+    A block is made smaller only where half of it goes, so that all of it is copied, and saved, once more at most.
+    """
+    for pane in [pane for pane in ring if pane < before]:
+        sids = np.flatnonzero(ring[pane].index)
+        kept = sids[oldest[sids] <= pane]
+        if not kept.size:
+            del ring[pane]
+        elif 2 * kept.size <= sids.size:
+            ring[pane].shed(kept)
 
 
 def _widened(array: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:

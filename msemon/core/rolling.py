@@ -107,8 +107,8 @@ class Rolling:
         """A group's sum as of now, from what it was before. The newest pane changes all the time: what is before it in
         its group is kept too.
         """
-        now = {(pane.number, pane.part): pane.sheet.version for pane in panes}
-        if group is None or not group.seen.keys() <= now.keys():
+        now = {(pane.number, pane.part): pane.sheet for pane in panes}
+        if group is None or any(pane not in now or seen < now[pane].shed for pane, seen in group.seen.items()):
             group = _Group()
         closed = [pane for pane in panes if newest and pane.number < panes[-1].number]
         group.before = self._summed(group.before, closed, moved, newest=False) if closed else None
@@ -122,7 +122,7 @@ class Rolling:
             for pane in panes[len(closed) :]:
                 merge_pane(column, pane.sheet, picked[pane.part], np.ones(some.size, np.bool_))
             group.sums.data[:, found(group.sums.index, some) - 1] = column
-        group.seen = now
+        group.seen = {pane: sheet.version for pane, sheet in now.items()}
         return group
 
     def _stale(self, group: _Group, panes: Sequence[_Pane], moved: Index) -> Index:

@@ -15,6 +15,7 @@ from msemon.core.digest import Digester
 from msemon.core.join import Join, Joined, Matches, Side
 from msemon.core.moments import Errors
 from msemon.core.names import Names, grown
+from msemon.core.panes import shed
 from msemon.core.series import Series
 from msemon.core.shape import Shape
 from msemon.core.totals import Compensated
@@ -351,12 +352,22 @@ class Task:
         self.series.end(ended)
 
     def _drop_panes(self) -> None:
-        models = [sid for sid, key in enumerate(self.series.keys) if key is not None and not key.dimension]
-        now = self.now(self.record_clock)[models]
-        oldest = [int(self.oldest(ring, now).min(initial=_FAR)) for ring in range(len(self.shape.windows))]
-        self.windows.drop(oldest)
-        self.coverage.drop(oldest)
-        self.watch.drop(oldest)
+        keys = self.series.keys
+        models = [sid for sid, key in enumerate(keys) if key is not None and not key.dimension]
+        now = self.now(self.record_clock)
+        oldest = [self.oldest(ring, now) for ring in range(len(self.shape.windows))]
+        least = [int(each[models].min(initial=_FAR)) for each in oldest]
+        self.windows.drop(least)
+        self.coverage.drop(least)
+        self.watch.drop(least)
+        # A model that lags far behind keeps its own series in its panes, not all others: those leave a window later.
+        for ring, window in enumerate(self.shape.windows):
+            until = int(oldest[ring][models].max(initial=NEVER)) - window.panes
+            if least[ring] < until:
+                ended = np.array([key is None for key in keys])
+                of_series = np.where(ended, _FAR, oldest[ring][self.series.total_of])
+                for part in (self.windows, self.coverage, self.watch):
+                    shed(part.rings[ring], of_series, until)
 
     def _keep_lifetime(self, sid: int, name: tuple[str, str]) -> None:
         columns = (self._stream, self._predicted, self._last_pair, self._lag)

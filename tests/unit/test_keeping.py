@@ -47,7 +47,8 @@ def test_a_series_that_has_ended_does_not_stand_in_the_way_of_a_restore():
     sids = [sid for sid, key in enumerate(task.series.keys) if key is not None and key.model == "early"]
     for second in range(20, 340, 20):
         read(second, behind(second))
-    assert [task.series.keys[sid] for sid in sids] == [None] * 3 and max(sids) == len(task.series.keys) - 1
+    assert [task.series.keys[sid] for sid in sids] == [None] * 3
+    assert max(sids) == len(task.series.keys) - 1
     restored, dropped = keeping.restored(0, TOPICS, task.shape, keeping.snapshot(task).changed)
     assert not dropped
     assert {key for key in restored.series.keys if key} == {key for key in task.series.keys if key}

@@ -9,6 +9,7 @@ import pytest
 
 from msemon.core import moments, rolling
 from msemon.core.moments import Errors
+from msemon.core.panes import shed
 from msemon.core.rolling import Part, Rolling
 from msemon.core.shape import Window
 from msemon.core.windows import Windows
@@ -100,6 +101,9 @@ def test_what_is_kept_changes_no_bit_whatever_happened_to_the_panes() -> None:
         if rng.random() < 0.2:
             for windows in tasks.windows:
                 windows.drop([step - 64, (step - 190) // 9])
+        if rng.random() < 0.2:  # some series have gone on further than others
+            for ring in tasks.windows[0].rings:
+                shed(ring, np.where(rng.random(40) < 0.6, FAR, 0), max(ring, default=0) - int(rng.integers(0, 8)))
         behind = rng.choice([0, 0, 0, 30, -20], 60)
         oldest = [np.maximum(step - 60 - behind, 0), np.maximum((step - behind) // 9 - 20, 0)]
         oldest[0][rng.integers(0, 60, 5)] = FAR

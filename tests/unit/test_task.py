@@ -228,6 +228,20 @@ def test_panes_that_no_window_shows_go_at_the_pace_of_the_shortest_window():
     assert fed.pairs(SeriesKey("m", ""), 0) == 2 * 31
 
 
+def test_a_model_that_lags_behind_does_not_keep_the_panes_of_others():
+    """By a day here, and with its own hour still whole."""
+    fed = Fed(replace(SHAPE, drift=False))
+    late, good = SeriesKey("late", ""), SeriesKey("m", "")
+    for second in range(0, 6 * 3600, 60):
+        behind = replace(at(second - 86_400, model="late"), record_time=START + second * SECOND)
+        fed("p", at(second), behind)
+    fed("p", at(second + 1))
+    rings = fed.task.windows.rings
+    assert max(map(len, (*rings, *fed.task.coverage.rings))) <= 3 * 61
+    assert (fed.pairs(good), fed.pairs(late)) == (62, 61)
+    assert sum(block.used for block in rings[1].values()) <= 2 * 2 * 3 * 61, "a total and a segment each"
+
+
 def test_names_no_longer_in_use_are_collected_and_those_in_use_still_join():
     fed = Fed(replace(SHAPE, series_limit=5))
     fed("p", at(0, country="first"))

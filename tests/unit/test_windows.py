@@ -298,3 +298,22 @@ def test_a_block_grows_without_losing_what_it_holds() -> None:
     sids, columns = block.held()
     assert sids.tolist() == [0, 3, 5, 6, 7, 17, 900]
     assert columns[0].tolist() == sids.tolist()
+
+
+def test_series_are_shed_where_their_own_windows_have_gone_on() -> None:
+    """Whole panes where nobody needs them, and of the rest half or more at a time; never what is still needed."""
+    windows = Windows(SHAPE)
+    put(windows, [5] * 3 + [15] * 3 + [25] * 3, [1.0, 2.0, 3.0] * 3, [[0], [1], [2]] * 3)
+    ring = windows.rings[0]
+    held = ring[1].hold()
+    for block in ring.values():
+        block.dirty = False
+    panes.shed(ring, ints([1, 3, 3]), 2)
+    assert {pane: block.held()[0].tolist() for pane, block in ring.items()} == {1: [0], 2: [0, 1, 2]}
+    assert [block.dirty for block in ring.values()] == [True, False]
+    assert moments.squared_error(ring[1].held()[1]).tolist() == [1.0]
+    assert moments.squared_error(held.data)[:3].tolist() == [1.0, 4.0, 9.0], "who holds a sheet keeps it"
+    put(windows, [15, 15], [5.0, 7.0], [[1], [0]])  # a late one
+    assert moments.squared_error(ring[1].held()[1]).tolist() == [50.0, 25.0]
+    panes.shed(ring, ints([0, 0, 3]), 3)
+    assert [block.held()[0].tolist() for block in ring.values()] == [[0, 1], [0, 1, 2]], "a third is not worth it"
