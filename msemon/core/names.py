@@ -11,7 +11,7 @@ from msemon.core.snapshot import Piece, PieceName
 from msemon.events import Ints, Key, Target
 
 _ANY = -1
-_SPARE = 4096
+_SPARE, _SPARE_WHEN_BUSY = 4096, 65_536
 _PART = 4096  # combos in a piece
 
 
@@ -75,9 +75,9 @@ class Names:
         wanted = self._target_texts[targets]
         return np.asarray(((wanted == _ANY) | (wanted == self._model_texts[models])).all(axis=1))
 
-    def outgrown(self, live: int) -> bool:
-        """Whether so many names are out of use (at most `live` are in use) that `collect` pays."""
-        return len(self.combos) + len(self.targets) > 2 * live + _SPARE
+    def outgrown(self, live: int, *, busy: bool = False) -> bool:
+        """Whether so many names are out of use (at most `live` are in use) that `collect` pays; `busy`: even now."""
+        return len(self.combos) + len(self.targets) > 2 * live + (_SPARE_WHEN_BUSY if busy else _SPARE)
 
     def collect(self, combos: Ints, targets: Ints) -> tuple[Ints, Ints]:
         """Keep only these combos and targets; gives new numbers by old number (-1 where dropped)."""

@@ -322,6 +322,8 @@ class Task:
             self._drop_panes()
             if self.names.outgrown(len(self.join)):
                 self._collect_names()
+        elif self.names.outgrown(len(self.join), busy=True):  # a backlog may bring millions within a turn
+            self._collect_names()
 
     def _end_series(self) -> None:
         self._size_up()

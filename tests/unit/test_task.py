@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from msemon.core import moments
+from msemon.core import moments, names
 from msemon.core.entries import REMEMBERED, WAITING
 from msemon.core.index import Rows
 from msemon.core.join import Join, Joined, Side
@@ -254,6 +254,14 @@ def test_names_no_longer_in_use_are_collected_and_those_in_use_still_join():
     assert fed("l", labelled(START + 2400 * SECOND, "kept", 0.0)).sums[2].tolist() == [49.0, 49.0]
     keys = {key for key in fed.task.series.keys if key}
     assert SeriesKey("kept", "3", "country", "NL") in keys
+
+
+def test_names_are_collected_within_a_turn_too_where_very_many_come(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(names, "_SPARE_WHEN_BUSY", 500)
+    fed = Fed(replace(SHAPE, series_limit=5))
+    for batch in range(20):  # all in the same second, as from a backlog
+        fed("p", *(at(0, country=f"c{batch}-{n}") for n in range(100)))
+        assert len(fed.task.names.combos) <= 600
 
 
 def test_a_stream_matched_within_a_minute_keeps_its_memory_whatever_the_timeout():
