@@ -1,4 +1,8 @@
-"""How many predictions each window saw, and how many of them have their label: exact counts by prediction time."""
+"""How many predictions each window saw, and how many of them have their label: exact counts by prediction time.
+
+Predictions may run ahead of the windows by as long as labels take (`windows.clock = predicted`): by a month, in panes
+of five seconds. So some panes share a block; half a million blocks would be too many to save and to look through.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,14 @@ from msemon.core.panes import Block, Sheet, found, grouped, runs
 from msemon.core.shape import Window
 from msemon.events import Ints
 
+TOGETHER = 32
+"""Panes in a block: number n holds the panes n·TOGETHER … (n + 1)·TOGETHER − 1."""
+
 _DENSE = 4  # so many possible (pane, series) an event are counted without sorting
 
 
 class Counted(IntEnum):
-    """What is counted; the value is the row."""
+    """What is counted; its counts are the rows value·TOGETHER … of a block, a row a pane."""
 
     PREDICTIONS = 0
     LABELLED = 1
@@ -24,45 +31,50 @@ class Counted(IntEnum):
 
 PREDICTIONS = Counted.PREDICTIONS
 LABELLED = Counted.LABELLED
-BOTH = slice(0, len(Counted))  # of a pair that comes whole
+BOTH = (PREDICTIONS, LABELLED)  # of a pair that comes whole
+_ROWS = len(Counted) * TOGETHER
+_FAR = 1 << 62
 
 
 class Coverage:
-    """Rings of panes as in `windows.Windows`, with two counts a (series, pane): float64, exact below 2^53."""
+    """Rings as in `windows.Windows`, with two counts a (series, pane): float64, exact below 2^53."""
 
     def __init__(self, windows: Sequence[Window]) -> None:
         self.rings: list[dict[int, Block]] = [{} for _ in windows]
         self._pane_us = [window.pane_us for window in windows]
 
-    def add(self, kind: Counted | slice, sids: npt.NDArray[np.int32], times_us: Ints, oldest: Ints) -> None:
+    def add(self, kinds: Sequence[Counted], sids: npt.NDArray[np.int32], times_us: Ints, oldest: Ints) -> None:
         """Count n predictions made at times_us (n,) in series sids (n,), −1 for none; oldest (n, R) as in Windows."""
         for r, ring in enumerate(self.rings):
             panes = times_us // self._pane_us[r]
             taken = ((panes >= oldest[:, r]) & (sids >= 0)).nonzero()[0]
-            self._count(ring, kind, panes[taken], sids[taken].astype(np.int64))
+            self._count(ring, kinds, panes[taken], sids[taken].astype(np.int64))
 
     @staticmethod
-    def _count(ring: dict[int, Block], kind: Counted | slice, panes: Ints, sids: Ints) -> None:
+    def _count(ring: dict[int, Block], kinds: Sequence[Counted], panes: Ints, sids: Ints) -> None:
         panes, sids, counts = _tallied(panes, sids)
-        for begin, end in runs(panes):
-            block = ring.setdefault(int(panes[begin]), Block(len(Counted)))
-            rows = block.rows(sids[begin:end])  # first, for it may replace block.data
-            block.data[kind, rows] += counts[begin:end]
+        numbers, within = np.divmod(panes, TOGETHER)
+        for begin, end in runs(numbers):
+            block = ring.setdefault(int(numbers[begin]), Block(_ROWS))
+            series, places = np.unique(sids[begin:end], return_inverse=True)
+            columns = block.rows(series)[places]  # first, for it may replace block.data
+            for kind in kinds:
+                block.data[kind * TOGETHER + within[begin:end], columns] += counts[begin:end]
             block.dirty = True
 
-    def adopt(self, ring: int, pane: int, sids: Ints, data: npt.NDArray[np.float64]) -> None:
-        """Put a restored pane in its ring: counts data (2, k), kept as they are, of distinct series sids (k,)."""
+    def adopt(self, ring: int, number: int, sids: Ints, data: npt.NDArray[np.float64]) -> None:
+        """Put a restored block in its ring: counts data (rows, k), kept as they are, of distinct series sids (k,)."""
         if not sids.size:
             return
-        if data.shape != (len(Counted), sids.size):
+        if data.shape != (_ROWS, sids.size):
             raise ValueError("a pane of other columns")
-        self.rings[ring][pane] = Block.of(sids, data)
+        self.rings[ring][number] = Block.of(sids, data)
 
     def drop(self, oldest: Sequence[int]) -> None:
-        """Forget in each ring r the panes below oldest[r]."""
+        """Forget in each ring r the blocks all of whose panes are below oldest[r]."""
         for ring, limit in zip(self.rings, oldest, strict=True):
-            for pane in [pane for pane in ring if pane < limit]:
-                del ring[pane]
+            for number in [number for number in ring if number < limit // TOGETHER]:
+                del ring[number]
 
     def release(self, sids: npt.NDArray[np.integer]) -> None:
         """These series ended and others will get their sids: erase whatever is left of them."""
@@ -84,11 +96,16 @@ def _tallied(panes: Ints, sids: Ints) -> tuple[Ints, Ints, Ints]:
     return panes[order[starts]], sids[order[starts]], np.diff(starts, append=order.size)
 
 
-def counted(panes: Mapping[int, Sheet], sids: Ints, oldest: Ints, newest: Ints) -> Ints:
+def counted(blocks: Mapping[int, Sheet], sids: Ints, oldest: Ints, newest: Ints) -> Ints:
     """Counts (2, k): predictions and labelled of each of these series (k,) in its panes oldest … newest, (k,) both."""
     out = np.zeros((len(Counted), sids.size), np.int64)
-    for number, sheet in panes.items():
-        rows = found(sheet.index, sids)
-        here = ((rows > 0) & (oldest <= number) & (number <= newest)).nonzero()[0]
-        out[:, here] += sheet.data[:, rows[here] - 1].astype(np.int64)
+    first, last = oldest.min(initial=_FAR) // TOGETHER, newest.max(initial=-_FAR) // TOGETHER
+    for number, sheet in blocks.items():
+        if not first <= number <= last:
+            continue
+        here = np.flatnonzero(found(sheet.index, sids))
+        panes = number * TOGETHER + np.arange(TOGETHER)[:, None]
+        wanted = (oldest[here] <= panes) & (panes <= newest[here])
+        counts = sheet.data.take(sheet.index[sids[here]] - 1, axis=1).reshape(len(Counted), TOGETHER, -1)
+        out[:, here] += (counts * wanted).sum(axis=1).astype(np.int64)
     return out

@@ -6,11 +6,12 @@ repeats, what was rejected) is handed back for the process to count; it is not s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from msemon.core.coverage import BOTH, LABELLED, PREDICTIONS, Counted, Coverage
+from msemon.core.coverage import BOTH, LABELLED, PREDICTIONS, TOGETHER, Counted, Coverage
 from msemon.core.digest import Digester
 from msemon.core.join import Join, Joined, Matches, Side
 from msemon.core.moments import Errors
@@ -216,7 +217,7 @@ class Task:
         joined = self.join.add_predictions(side)
         outcome.newest_prediction = int(events.times.max())
         outcome.duplicate_predictions = int(np.count_nonzero(~joined.fresh))
-        self._cover(PREDICTIONS, self.names.model_of[combos[joined.fresh]], events.times[joined.fresh])
+        self._cover([PREDICTIONS], self.names.model_of[combos[joined.fresh]], events.times[joined.fresh])
         self._joined(joined, events.rows, outcome)
 
     def _labels(self, events: Labels, clocks: Ints, outcome: Outcome) -> None:
@@ -237,7 +238,7 @@ class Task:
         for matches in joined.matches:
             outcome.matched += len(matches)
             self._count(matches, rows[matches.events], outcome)
-            totals = self._cover(LABELLED, self.names.model_of[matches.combos], matches.prediction_times)
+            totals = self._cover([LABELLED], self.names.model_of[matches.combos], matches.prediction_times)
             delays = np.maximum(matches.label_times - matches.prediction_times, 0)
             outcome.delay_sids = np.concatenate([outcome.delay_sids, totals])
             outcome.delays_us = np.concatenate([outcome.delays_us, delays])
@@ -285,16 +286,16 @@ class Task:
         np.minimum.at(self._lag, totals, np.maximum(record_times - times, 0))
         np.maximum.at(self._last_pair, totals, record_times)
 
-    def _cover(self, kind: Counted | slice, models: Ints, times: Ints) -> Ints:
+    def _cover(self, kinds: Sequence[Counted], models: Ints, times: Ints) -> Ints:
         """Count predictions, or labelled ones, in the panes of their own time; gives their total sids."""
         totals = self.series.totals(self.names, models)
         self._restore_lifetimes(totals)
         self._size_up()
-        if kind != LABELLED:
+        if PREDICTIONS in kinds:
             np.maximum.at(self._predicted, totals, times)
         now = np.where(self._stream[totals] == NEVER, self._predicted[totals], self._stream[totals])
         oldest = np.stack([self.oldest(ring, now) for ring in range(len(self.shape.windows))], axis=1)
-        self.coverage.add(kind, totals.astype(np.int32), times, oldest)
+        self.coverage.add(kinds, totals.astype(np.int32), times, oldest)
         return totals
 
     def _size_up(self) -> None:
@@ -368,8 +369,9 @@ class Task:
             if least[ring] < until:
                 ended = np.array([key is None for key in keys])
                 of_series = np.where(ended, _FAR, oldest[ring][self.series.total_of])
-                for part in (self.windows, self.coverage, self.watch):
+                for part in (self.windows, self.watch):
                     shed(part.rings[ring], of_series, until)
+                shed(self.coverage.rings[ring], of_series // TOGETHER, until // TOGETHER)
 
     def _keep_lifetime(self, sid: int, name: tuple[str, str]) -> None:
         columns = (self._stream, self._predicted, self._last_pair, self._lag)

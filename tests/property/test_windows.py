@@ -141,7 +141,7 @@ def test_coverage_equals_a_count(events: list[tuple[int, int, int, list[int]]], 
     for kind in (PREDICTIONS, LABELLED):
         of_kind = [event for event in events if event[0] == kind]
         coverage.add(
-            kind,
+            [kind],
             np.array([sid for _, sid, _, _ in of_kind], np.int32),
             np.array([time for _, _, time, _ in of_kind], np.int64),
             np.array([oldest for _, _, _, oldest in of_kind], np.int64).reshape(-1, 3),

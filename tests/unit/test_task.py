@@ -16,7 +16,7 @@ from msemon.core.task import NEVER, Outcome, Task
 from msemon.core.view import SeriesKey
 from msemon.events import Key, Reason
 from support.events import SECOND, Event, decoded, labelled, paired, predicted
-from support.windows import merged
+from support.windows import covered, merged
 
 START = 1_700_000_000 * SECOND
 DAY = 86_400 * SECOND
@@ -240,6 +240,18 @@ def test_a_model_that_lags_behind_does_not_keep_the_panes_of_others():
     assert max(map(len, (*rings, *fed.task.coverage.rings))) <= 3 * 61
     assert (fed.pairs(good), fed.pairs(late)) == (62, 61)
     assert sum(block.used for block in rings[1].values()) <= 2 * 2 * 3 * 61, "a total and a segment each"
+
+
+def test_predictions_far_ahead_of_the_windows_are_counted_in_few_blocks():
+    """As where labels take a month and a pair's time is its prediction's: each block is a piece of every checkpoint."""
+    fed = Fed(replace(SHAPE, observed=False))
+    begin, ahead = START // SECOND, 3_000
+    fed("p", at(0))
+    fed("p", *(predicted(START + n * SECOND, str(n), 1.0, ("m", "", "NL")) for n in range(ahead)))
+    assert len(fed.task.coverage.rings[0]) <= ahead / 32 + 2
+    for first, last, count in ((100, 199, 100), (1, 1, 1), (ahead - 10, ahead + 90, 10)):
+        seen = covered(fed.task.coverage, 0, np.array([begin + first]), np.array([begin + last]))
+        assert seen[:, 0].tolist() == [count, 0]
 
 
 def test_names_no_longer_in_use_are_collected_and_those_in_use_still_join():

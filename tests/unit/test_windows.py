@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from msemon.core import moments, panes
-from msemon.core.coverage import LABELLED, PREDICTIONS, Coverage
+from msemon.core.coverage import LABELLED, PREDICTIONS, TOGETHER, Coverage
 from msemon.core.moments import Errors
 from msemon.core.panes import Block, grouped
 from msemon.core.shape import Window
@@ -256,9 +256,9 @@ def test_coverage_counts_predictions_and_labels_apart() -> None:
     """Both are counted by prediction time, per series, between the oldest and the newest pane asked for."""
     coverage = Coverage(SHAPE)
     every = np.zeros((4, 2), np.int64)
-    coverage.add(PREDICTIONS, small([0, 0, 1, -1]), ints([5, 15, 15, 15]), every)
-    coverage.add(PREDICTIONS, small([0]), ints([25]), every[:1])
-    coverage.add(LABELLED, small([0, 0]), ints([15, 15]), np.array([[1, 0], [2, 9]]))
+    coverage.add([PREDICTIONS], small([0, 0, 1, -1]), ints([5, 15, 15, 15]), every)
+    coverage.add([PREDICTIONS], small([0]), ints([25]), every[:1])
+    coverage.add([LABELLED], small([0, 0]), ints([15, 15]), np.array([[1, 0], [2, 9]]))
     assert covered(coverage, 0, ints([0, 0, 0]), ints([9, 9, 9])).tolist() == [[3, 1, 0], [1, 0, 0]]
     assert covered(coverage, 0, ints([1, 2]), ints([1, 9])).tolist() == [[1, 0], [1, 0]]
     assert covered(coverage, 1, ints([0, 0]), ints([9, 9])).tolist() == [[3, 1], [1, 0]]
@@ -268,18 +268,21 @@ def test_coverage_counts_many_series() -> None:
     """A pane counts more series than it first had room for, in one batch and in several."""
     coverage = Coverage(SHAPE)
     for batch in (small([7, 7, 3]), np.arange(50, dtype=np.int32)):
-        coverage.add(PREDICTIONS, batch, np.full(batch.size, 5), np.zeros((batch.size, 2), np.int64))
+        coverage.add([PREDICTIONS], batch, np.full(batch.size, 5), np.zeros((batch.size, 2), np.int64))
     want = [1] * 50
     want[7], want[3] = 3, 2
     assert covered(coverage, 0, ints([0] * 50), ints([0] * 50))[PREDICTIONS].tolist() == want
 
 
 def test_coverage_drops_and_releases_like_windows() -> None:
-    """Dropped panes and released series are gone from the counts."""
+    """Dropped blocks and released series are gone from the counts; a block goes with the last of its panes."""
     coverage = Coverage(SHAPE)
-    coverage.add(PREDICTIONS, small([0, 1, 0, 1]), ints([5, 5, 45, 45]), np.zeros((4, 2), np.int64))
-    coverage.drop([1, 0])
-    assert [sorted(ring) for ring in coverage.rings] == [[4], [0, 1]]
+    later = 10 * TOGETHER + 5
+    coverage.add([PREDICTIONS], small([0, 1, 0, 1]), ints([5, 5, later, later]), np.zeros((4, 2), np.int64))
+    coverage.drop([TOGETHER - 1, 0])
+    assert [sorted(ring) for ring in coverage.rings] == [[0, 1], [0]]
+    coverage.drop([TOGETHER, 0])
+    assert [sorted(ring) for ring in coverage.rings] == [[1], [0]]
     coverage.release(small([0]))
     assert covered(coverage, 1, ints([0, 0]), ints([9, 9])).tolist() == [[0, 2], [0, 0]]
 
