@@ -11,11 +11,13 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, TextIO
 
 from kafka import TopicPartition as KafkaPartition
 from kafka.errors import KafkaError
 
+from msemon.decoding.portions import latest
 from msemon.events import Batch, Key, Kind, Reason
 from msemon.export.server import Address, bound
 from msemon.logs import one_line
@@ -24,12 +26,14 @@ from msemon.sources.certificates import Certificates
 from msemon.sources.kafka_inside import positions, topic_partitions
 from msemon.sources.kafka_records import Unpacking, install
 from msemon.sources.reading import CONNECT_S, groupless
-from msemon.sources.record_format import batch_of
+from msemon.sources.record_format import Row, batch_of
 from msemon.state import Unavailable, Unusable, look
 from msemon.suggest import suggested
 from msemon.wiring import SchemasMissing, decoded_in_time, decoder_of, shape_of
 
 SAMPLE = 1_000
+SAMPLE_BYTES = 32 * 1024 * 1024
+SAMPLE_EVENTS = 500_000
 SAMPLE_S = 20.0
 _SHOWN = 20
 
@@ -103,7 +107,7 @@ def _look(consumer: Any, settings: Settings) -> tuple[list[Findings], list[str],
         if partitions:
             findings = Findings(topic, partitions)
             deadline_s = time.monotonic() + SAMPLE_S / len(settings.kafka.topics)
-            batches = _sample(consumer, unpacking, findings, deadline_s)
+            batches = _bounded(_sample(consumer, unpacking, findings, deadline_s), settings)
             examine(findings, batches, settings)
             found.append(findings)
             sample += batches
@@ -127,17 +131,32 @@ def _sample(consumer: Any, unpacking: Unpacking, findings: Findings, deadline_s:
             break
         unpacking.begin()
         for each, more in consumer.poll(timeout_ms=200).items():
-            records[each.partition] += more
-            del records[each.partition][:-share]
+            records[each.partition] = _latest([*records[each.partition], *more], share, SAMPLE_BYTES // len(where))
         findings.unread += sum(skipped.records for skipped in unpacking.skipped)
     return [batch_of(findings.topic, partition, some) for partition, some in sorted(records.items())]
+
+
+def _latest(rows: list[Row], most: int, most_bytes: int) -> list[Row]:
+    """The last of them, at most so many and so large, but for one."""
+    begin, size = len(rows), 0
+    while begin > max(0, len(rows) - most):
+        size += len(rows[begin - 1][3] or b"")
+        if size > most_bytes and begin < len(rows):
+            break
+        begin -= 1
+    return rows[begin:]
+
+
+def _bounded(batches: list[Batch], settings: Settings) -> list[Batch]:
+    """As much of each partition's as may hold its share of `SAMPLE_EVENTS`: a record may be an array of thousands."""
+    decoder = decoder_of(settings)
+    return [latest(batch, decoder.most_events(batch), SAMPLE_EVENTS // len(batches)) for batch in batches]
 
 
 def examine(findings: Findings, batches: list[Batch], settings: Settings) -> None:
     """Decodes the sample as the daemon would and notes what it is."""
     decoder = decoder_of(settings)
-    for batch in batches:
-        decoded = decoded_in_time(decoder, batch)
+    for batch, decoded in chain.from_iterable(decoded_in_time(decoder, each) for each in batches):
         findings.records += len(batch.offsets)
         findings.kinds.update(decoded.kinds)
         for row, reason in decoded.rejections:

@@ -23,6 +23,7 @@ import structlog
 from msemon.decoding.schemas import Ident, Schema
 from msemon.events import Reason
 from msemon.settings import Settings
+from msemon.settings.model import FormatSettings
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +35,7 @@ _UNKNOWN_KEPT = 100_000
 _LARGEST_ID = 2**31 - 1
 _MOST_BYTES = 4 * 1024 * 1024  # of an answer
 _MOST_REFERENCES = 100
-_AUTHORITIES_S = 60.0  # for which they are used once they are read
+_CERTIFICATES_S = 60.0  # for which they are used once they are read
 _SAID_S = 10.0
 _NO_SUCH_SCHEMA: Final = 40403
 
@@ -197,37 +198,50 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 
 class _Opening:
-    """Opens addresses, by the authorities of a file or else the system's: reading those takes longer than asking."""
+    """Opens addresses, by the certificates that the settings name: reading the system's takes longer than asking."""
 
-    def __init__(self, cafile: str | None) -> None:
-        self._cafile = cafile
+    def __init__(self, format_: FormatSettings) -> None:
+        self._cafile = format_.schema_registry_cafile
+        self._certfile = format_.schema_registry_certfile
+        self._keyfile = format_.schema_registry_keyfile
         self._opener: urllib.request.OpenerDirector | None = None
         self._until_s = 0.0
 
     def now(self) -> urllib.request.OpenerDirector:
-        """Raises OSError (ssl.SSLError is one) where the file can't be read or holds none."""
+        """Raises Away where a file can't be used."""
         if self._opener is None or time.monotonic() > self._until_s:
-            context = ssl.create_default_context(cafile=self._cafile)
-            self._opener = urllib.request.build_opener(_Stay, urllib.request.HTTPSHandler(context=context))
-            self._until_s = time.monotonic() + _AUTHORITIES_S
+            self._opener = urllib.request.build_opener(_Stay, urllib.request.HTTPSHandler(context=self._context()))
+            self._until_s = time.monotonic() + _CERTIFICATES_S
         return self._opener
 
     def failed(self) -> None:
-        """The authorities may be others by now."""
+        """The files may hold others by now."""
         self._opener = None
+
+    def _context(self) -> ssl.SSLContext:
+        named = f"format.schema_registry_cafile {self._cafile}"
+        try:
+            context = ssl.create_default_context(cafile=self._cafile)
+            if self._certfile is not None:
+                named = f"format.schema_registry_certfile {self._certfile}"
+                # A password that is not given must not be asked for at a terminal.
+                context.load_cert_chain(self._certfile, self._keyfile, lambda: "")
+        except (OSError, ValueError) as problem:
+            raise Away(f"{named}: {getattr(problem, 'strerror', None) or problem}") from None
+        return context
 
 
 def over_http(settings: Settings) -> Get:
     """The registry of the settings. User and password are sent as basic authentication, over any scheme.
 
-    The password's file, where it came from the secrets directory, is read anew at every request, the authorities' after
-    a failure and once a minute. Raises ValueError where no address is set.
+    The password's file, where it came from the secrets directory, is read anew at every request, certificates after a
+    failure and once a minute. Raises ValueError where no address is set.
     """
     format_ = settings.format
     if format_.schema_registry_url is None:
         raise ValueError("format.schema_registry_url is not set")
     base = format_.schema_registry_url.rstrip("/")
-    opening = _Opening(format_.schema_registry_cafile)
+    opening = _Opening(format_)
 
     def get(where: str) -> bytes:
         request = urllib.request.Request(base + where, headers={"Accept": "application/json"})  # noqa: S310 (http or https)

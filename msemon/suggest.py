@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -148,8 +149,7 @@ def _seen(batches: Sequence[Batch], settings: Settings) -> tuple[dict[tuple[str,
     times: dict[tuple[str, ...], list[float]] = {}
     predicted: dict[bytes, float] = {}
     labelled: dict[bytes, float] = {}
-    for batch in batches:
-        decoded = decoded_in_time(decoder, batch)
+    for _, decoded in chain.from_iterable(decoded_in_time(decoder, batch) for batch in batches):
         for part in (decoded.predictions, decoded.pairs):
             for key, time in zip(part.keys, (part.times / 1e6).tolist(), strict=True):
                 times.setdefault(key[:2], []).append(time)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -12,6 +12,7 @@ from msemon.core.shape import Shape, Window
 from msemon.decoding.cloudevents import CloudEvents
 from msemon.decoding.documents import DocumentDecoder, Item, Parser
 from msemon.decoding.json import JsonDecoder, JsonParser
+from msemon.decoding.portions import portions
 from msemon.events import Batch, Decoded
 from msemon.settings import Settings
 
@@ -61,9 +62,17 @@ class SchemasMissing(Exception):
     """Records can't be decoded without them."""
 
 
-def decoded_in_time(decoder: Decoder, batch: Batch, wait_s: float = 15.0) -> Decoded:
-    """For whoever has nothing else to do: waits a while for schemas. Raises SchemasMissing."""
-    return _in_time(lambda: decoder.decode(batch, time.time_ns() // 1_000), batch.topic, wait_s)
+def decoded_in_time(decoder: Decoder, batch: Batch, wait_s: float = 15.0) -> Iterator[tuple[Batch, Decoded]]:
+    """For whoever has nothing else to do: waits a while for schemas. Raises SchemasMissing.
+
+    In portions, as the daemon has it.
+    """
+    for part in portions(batch, decoder.most_events(batch)):
+
+        def decode(part: Batch = part) -> Decoded | None:
+            return decoder.decode(part, time.time_ns() // 1_000)
+
+        yield part, _in_time(decode, batch.topic, wait_s)
 
 
 def parsed_in_time(parser: Parser, batch: Batch, wait_s: float = 15.0) -> list[Item]:

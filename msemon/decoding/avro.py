@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 HEADER: Final = "__value_schema_id"
 _SCHEMAS_KEPT: Final = 1_000
 _DEEPEST: Final = 64  # nesting of a schema
+_WHOLE: Final = "msemon_whole"
 _LARGEST: Final = 10_000  # types that a datum without a byte may go through: schemas can be bombs too
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 (a local time has no zone)
 _SIZES: Final = {"null": 0, "boolean": 1, "int": 1, "long": 1, "float": 4, "double": 8, "bytes": 1, "string": 1}
@@ -138,7 +139,7 @@ def _read(read: Callable[..., Any], prepared: Prepared, value: bytes, at: int) -
     datum = io.BytesIO(value)
     datum.seek(at)
     try:
-        document = read(datum, prepared.schema, None)
+        document = read(datum, prepared.schema, None)[_WHOLE]
     except RecursionError:
         return Reason.OVERSIZED
     except Exception:  # noqa: BLE001 (whatever bytes of another schema lead to)
@@ -147,7 +148,10 @@ def _read(read: Callable[..., Any], prepared: Prepared, value: bytes, at: int) -
 
 
 class Prepared(NamedTuple):
-    """A schema to read with."""
+    """A schema to read with: a record whose only field is the datum, which adds no byte to it.
+
+    Of records alone fastavro remembers what the names in them stand for, and not of an array or a union of others'.
+    """
 
     schema: Any
     recursive: bool  # then it is read by fastavro's Python, for its C has no bound on depth and ends the process
@@ -160,7 +164,8 @@ def prepare(schema: Schema) -> Prepared:
     named: dict[str, Any] = {}
     for text in schema.references:
         fastavro.parse_schema(_plainer(json.loads(text)), named)
-    parsed = fastavro.parse_schema(_plainer(json.loads(schema.text)), named)
+    whole = {"type": "record", "name": _WHOLE, "fields": [{"name": _WHOLE, "type": _plainer(json.loads(schema.text))}]}
+    parsed = fastavro.parse_schema(whole, named)
     shape = _Shape(named)
     shape.of(parsed)
     return Prepared(parsed, shape.recursive)
@@ -222,8 +227,10 @@ _OURS: Final = {
     ("int", "date"): "msemon-date",
     ("bytes", "decimal"): "msemon-decimal",
     ("fixed", "decimal"): "msemon-decimal",
+    ("fixed", "uuid"): "msemon-uuid",
 }
 _SCALE: Final = 100
+_UUID_BYTES: Final = 16
 
 
 def _plainer(schema: Any, depth: int = 0) -> Any:
@@ -274,6 +281,7 @@ _LOGICAL: Final[Mapping[str, Callable[..., Any]]] = {
     "int-msemon-date": _date,
     "bytes-msemon-decimal": _decimal,
     "fixed-msemon-decimal": _decimal,
+    "fixed-msemon-uuid": lambda data, *_: str(uuid.UUID(bytes=data)) if len(data) == _UUID_BYTES else data,
 }
 for _module in (quickly, carefully):
     _module.LOGICAL_READERS.update(_LOGICAL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from msemon.decoding.arrays import elements, is_array, spread
 from msemon.decoding.columns import Columns
 from msemon.decoding.documents import Item, Message
 from msemon.decoding.fields import NAMES, Fields, Layout
+from msemon.decoding.framing import is_framed, unframed
 from msemon.decoding.judge import Judge
 from msemon.decoding.quick import take_plain
 from msemon.decoding.text import SHORTEST_LIMIT, Keys
@@ -58,6 +60,7 @@ class JsonDecoder:
     - An id or model that is empty text is wrong_type. An empty version or segment value stays empty.
     - A path that leads through something other than an object finds what is wrong_type; through null, nothing.
     - The segments of a label are not looked at.
+    - Confluent's framing (`framing.py`) before a message is passed over.
     - A record timestamp ≤ 0 is none: an event without a `ts` then has no time, which is missing_field.
     """
 
@@ -79,7 +82,7 @@ class JsonDecoder:
             raise ValueError(f"label_length must be at least {SHORTEST_LIMIT}, for a cut value's `~` and 8 digits")
         self._layout = Layout(fields, segment_keys)
         self._max_future_us = max_future_us
-        self._message_bytes = message_bytes
+        self.message_bytes = message_bytes
         self._json_depth = json_depth
         self._message_events = message_events
         quick = self._layout.quick
@@ -95,7 +98,7 @@ class JsonDecoder:
         Every event is counted in exactly one kind; every rejected one has one entry in `rejections`. Rows are the
         batch's own, but for batches with arrays in them: see `Decoded.records`.
         """
-        return self._decode(batch, wall_us, None)
+        return self._decode(batch, wall_us, None, framed=True)
 
     def most_events(self, batch: Batch) -> list[int] | None:
         """How many events each record may hold, told without decoding it; None where that is one each."""
@@ -105,19 +108,23 @@ class JsonDecoder:
         except (TypeError, IndexError):  # one without a value, or an empty one
             pass
         most = self._message_events
-        return [min(value.count(b",") + 1, most) if value and is_array(value) else 1 for value in batch.values]
+        values = (unframed(value, self.message_bytes) for value in batch.values)
+        return [min(value.count(b",") + 1, most) if value and is_array(value) else 1 for value in values]
 
-    def _decode(self, batch: Batch, wall_us: int, refused: Mapping[int, Reason] | None) -> Decoded:
-        """Arrays are taken apart once: with `refused`, by row, that has been done."""
+    def _decode(self, batch: Batch, wall_us: int, refused: Mapping[int, Reason] | None, *, framed: bool) -> Decoded:
+        """Arrays are taken apart once: with `refused`, by row, that has been done. `framed`: messages still may be."""
         claimed, horizon, kept = record_times(batch.timestamps_ms, wall_us, self._max_future_us)
         columns = Columns(self._keys)
         records = self._parsed(batch.values)
         rest: Sequence[int] = range(len(records))
         if self._layout.quick is not None and len(records) > 0:
             rest = np.flatnonzero(~take_plain(records, self._keys, claimed, horizon, columns)).tolist()
+        if framed and any(is_framed(batch.values[row]) for row in rest):
+            bare = dataclasses.replace(batch, values=[unframed(each, self.message_bytes) for each in batch.values])
+            return self._decode(bare, wall_us, None, framed=False)
         if refused is None and any(is_array(batch.values[row]) for row in rest):
             apart = spread(batch, self._elements)
-            decoded = self._decode(apart.batch, wall_us, apart.refused)
+            decoded = self._decode(apart.batch, wall_us, apart.refused, framed=False)
             decoded.records = apart.records
             return decoded
         for row in rest:
@@ -154,7 +161,7 @@ class JsonDecoder:
             largest = max(map(len, values))  # type: ignore[arg-type]  # a tombstone is why it may raise
         except TypeError:
             return False
-        if largest > self._message_bytes:
+        if largest > self.message_bytes:
             return False
         whole = b"".join(values)  # type: ignore[arg-type]
         if not whole.isascii():
@@ -170,7 +177,7 @@ class JsonDecoder:
         value costs a third of what decoding them does.
         """
         # What is too large is left out before it is copied: it may be a thousand times what is not.
-        present = [value if value and len(value) <= self._message_bytes else b"" for value in values]
+        present = [value if value and len(value) <= self.message_bytes else b"" for value in values]
         sizes = np.fromiter(map(len, present), dtype=np.int64, count=len(present))
         whole = b"".join([*present, b" "])  # one byte more, so that an empty value at the end has a place to start
         brackets = np.add.reduceat(self._opening(whole).view(np.uint8), np.cumsum(sizes) - sizes, dtype=np.int64)
@@ -191,7 +198,7 @@ class JsonDecoder:
 
     def _elements(self, value: bytes) -> Sequence[bytes] | Reason:
         """The events of an array, or why it can't be taken apart."""
-        if len(value) > self._message_bytes or self._too_deep(value):
+        if len(value) > self.message_bytes or self._too_deep(value):
             return Reason.OVERSIZED
         found = elements(value, _PARSER)
         if found is None:
@@ -211,7 +218,7 @@ class JsonDecoder:
 
     def parse_any(self, value: bytes) -> Any:
         """Whatever JSON there is in a message, or the reason why there is none."""
-        if len(value) > self._message_bytes or self._too_deep(value):
+        if len(value) > self.message_bytes or self._too_deep(value):
             return Reason.OVERSIZED
         text = _text(value)
         try:
@@ -257,7 +264,7 @@ class JsonParser:
     def _item(self, value: bytes | None) -> Item:
         if value is None:
             return None
-        document = self._decoder.parse_any(value)
+        document = self._decoder.parse_any(unframed(value, self._decoder.message_bytes))
         return document if isinstance(document, Reason) else Message(document)
 
 

@@ -31,6 +31,17 @@ def portions(batch: Batch, most_events: Sequence[int] | None, limit: int = MOST_
     yield _portion(batch, begin, len(most_events))
 
 
+def latest(batch: Batch, most_events: Sequence[int] | None, limit: int) -> Batch:
+    """Its last records, as many as hold no more than `limit` events and at least one: for whoever wants a sample."""
+    begin, held = len(batch.offsets), 0
+    while begin > 0:
+        held += 1 if most_events is None else most_events[begin - 1]
+        if held > limit and begin < len(batch.offsets):
+            break
+        begin -= 1
+    return batch if begin == 0 else _portion(batch, begin, len(batch.offsets))
+
+
 def _portion(batch: Batch, begin: int, end: int) -> Batch:
     values = batch.values[begin:end]
     return dataclasses.replace(

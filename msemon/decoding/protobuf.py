@@ -23,6 +23,7 @@ from msemon.events import Batch, Reason
 
 _WELL_KNOWN: Final = (any_pb2, duration_pb2, struct_pb2, timestamp_pb2, wrappers_pb2)
 _TIMESTAMP: Final = "google.protobuf.Timestamp"
+_STRUCT: Final = "google.protobuf.Struct"
 
 _MOST_INDEXES: Final = 100
 
@@ -182,15 +183,14 @@ class _Type:
             return number_of(value.seconds * 1_000_000 + value.nanos // 1_000)
         if kind.file.name == wrappers_pb2.DESCRIPTOR.name:
             return value.value
+        if kind.full_name == _STRUCT:
+            return {name: _plain(value.fields[name]) for name in below if name in value.fields}
         return self._document(value, below, place)
 
     def _scalar(self, field: FieldDescriptor, value: Any, place: Path) -> Any:
         if not field.has_presence and value == field.default_value and not self._stands(field, place):
             return None
-        if field.enum_type is not None:
-            known = field.enum_type.values_by_number.get(value)
-            return value if known is None else known.name
-        return value
+        return _named(field, value)
 
     def _stands(self, field: FieldDescriptor, place: Path) -> bool:
         """Whether a default stands for itself here."""
@@ -199,13 +199,30 @@ class _Type:
         return place[:-1] == self._paths["segments"] and field.cpp_type != FieldDescriptor.CPPTYPE_STRING
 
 
+def _plain(value: Any) -> Any:
+    """What a `google.protobuf.Value` says; all its numbers are doubles."""
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return {name: _plain(each) for name, each in value.struct_value.fields.items()}
+    if kind == "list_value":
+        return [_plain(each) for each in value.list_value.values]
+    held = None if kind in (None, "null_value") else getattr(value, kind)
+    return int(held) if isinstance(held, float) and held.is_integer() else held
+
+
+def _named(field: FieldDescriptor, value: Any) -> Any:
+    """An enumeration's value by its name, where it has one."""
+    known = None if field.enum_type is None else field.enum_type.values_by_number.get(value)
+    return value if known is None else known.name
+
+
 def _repeated(field: FieldDescriptor, value: Any, below: Mapping[str, Any]) -> Any:
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         held = field.message_type.fields_by_name["value"]
         if field.message_type.fields_by_name["key"].cpp_type != FieldDescriptor.CPPTYPE_STRING:
             return []
         names = [name for name in below if name in value]
-        return {name: {} if held.message_type is not None else value[name] for name in names}
+        return {name: {} if held.message_type is not None else _named(held, value[name]) for name in names}
     return list(value) or None
 
 

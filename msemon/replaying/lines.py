@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import time
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -16,8 +15,10 @@ import zstandard
 from msemon.decoding import JsonDecoder
 from msemon.events import Batch, Decoded
 from msemon.replaying.streams import FEW, BadSource, by_event_time
+from msemon.wiring import decoded_in_time
 
 AT_ONCE = 5_000  # lines
+_MOST_AT_ONCE = 1 << 24  # bytes
 _CHUNK, _FIRST_CHUNK = 1 << 20, 1 << 16
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ZSTD_CHUNK = 1 << 12  # of compressed bytes: a block of 128 KiB may come of four of them
@@ -51,16 +52,17 @@ class Lines:
             with closing(self._batches(0, FEW)) as batches:
                 few = [*islice(batches, 1)]
             for first, lines in few:
-                yield self._decoded(first, lines)
-            for first, lines in self._batches(FEW, AT_ONCE) if few else ():
-                yield self._decoded(first, lines)
+                yield from self._decoded(first, lines)
+            for first, lines in self._batches(len(few[0][1]), AT_ONCE) if few else ():
+                yield from self._decoded(first, lines)
         except EOFError:
             raise BadSource(f"{self.topic}: cut off: it ends in the middle of its compressed data") from None
         except (OSError, zlib.error, zstandard.ZstdError) as error:
             raise BadSource(f"{self.topic}: {getattr(error, 'strerror', None) or error}") from None
 
-    def _decoded(self, first: int, lines: list[bytes]) -> Decoded:
-        return by_event_time(self._decoder.decode(self._batch(first, lines), time.time_ns() // 1_000))
+    def _decoded(self, first: int, lines: list[bytes]) -> Iterator[Decoded]:
+        for _, decoded in decoded_in_time(self._decoder, self._batch(first, lines)):
+            yield by_event_time(decoded)
 
     def _batch(self, first: int, lines: list[bytes]) -> Batch:
         offsets = range(first, first + len(lines))
@@ -84,9 +86,9 @@ class Lines:
                 skips = min(begin - skipped, len(waiting))
                 del waiting[:skips]
                 skipped += skips
-                while len(waiting) >= at_once:
+                while len(waiting) >= at_once or sum(map(len, waiting)) >= _MOST_AT_ONCE:
                     yield number, waiting[:at_once]
-                    number += at_once
+                    number += len(waiting[:at_once])
                     del waiting[:at_once]
         if waiting:
             yield number, waiting

@@ -116,7 +116,8 @@ class _Partition:
     def __iter__(self) -> Iterator[Decoded]:
         while (batch := self._reader.next(self._where)) is not None:
             try:
-                yield decoded_in_time(self._decoder, batch, SILENCE_S)
+                for _, decoded in decoded_in_time(self._decoder, batch, SILENCE_S):
+                    yield decoded
             except SchemasMissing as problem:
                 raise BadSource(str(problem)) from None
 

@@ -220,6 +220,10 @@ class FormatSettings(Section):
     """Password of that user; a secret, read anew at every request where it is a file of the secrets directory."""
     schema_registry_cafile: File = None
     """PEM file of the authorities that the registry's certificate is checked against."""
+    schema_registry_certfile: File = None
+    """PEM file of the certificate that the registry is shown."""
+    schema_registry_keyfile: File = None
+    """PEM file of that certificate's key."""
     descriptor_set: File = None
     """File of a Protobuf FileDescriptorSet with all it imports, which protobuf needs."""
     messages: dict[str, Text] = {}
@@ -237,7 +241,13 @@ class FormatSettings(Section):
             raise ValueError(f"expected none where format.encoding is {encoding}")
         return url
 
-    @field_validator("schema_registry_username", "schema_registry_password", "schema_registry_cafile")
+    @field_validator(
+        "schema_registry_username",
+        "schema_registry_password",
+        "schema_registry_cafile",
+        "schema_registry_certfile",
+        "schema_registry_keyfile",
+    )
     @classmethod
     def _of_a_registry(cls, value: Any, info: ValidationInfo) -> Any:
         url = info.data.get("schema_registry_url", "")  # absent where it is a mistake itself
@@ -246,8 +256,11 @@ class FormatSettings(Section):
         user = info.data.get("schema_registry_username", "")
         if info.field_name == "schema_registry_password" and (value is None) != (user is None) and user != "":
             raise ValueError("expected user and password together, or none of them")
-        if info.field_name == "schema_registry_cafile" and value is not None and not str(url).startswith("https:"):
+        if str(info.field_name).endswith("file") and value is not None and not str(url).startswith("https:"):
             raise ValueError("expected none where format.schema_registry_url is not https")
+        certificate = info.data.get("schema_registry_certfile", "")
+        if info.field_name == "schema_registry_keyfile" and value is not None and certificate is None:
+            raise ValueError("expected format.schema_registry_certfile too: a key is of no use without its certificate")
         return value
 
     @field_validator("descriptor_set", "messages")

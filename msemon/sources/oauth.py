@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
 import ssl
 import threading
@@ -16,7 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote_plus, urlencode
 
 import msgspec
@@ -48,7 +49,15 @@ class NoToken(Exception):
 
 class _Answer(msgspec.Struct):
     access_token: str
-    expires_in: float | None = None
+    expires_in: Any = None
+
+    def lasts_s(self) -> float | None:
+        """A number by RFC 6749, which many servers write as text; None where it tells nothing."""
+        try:
+            seconds = float(self.expires_in)
+        except (TypeError, ValueError, OverflowError):
+            return None
+        return seconds if math.isfinite(seconds) and self.expires_in is not True else None
 
 
 class _Claims(msgspec.Struct):
@@ -112,7 +121,8 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]
             why = getattr(problem, "reason", problem) if isinstance(problem, OSError) else "not a token in JSON"
             raise NoToken(f"kafka.sasl_token_url: {why}") from None
         _require_token(found.access_token, "kafka.sasl_token_url")
-        end_s = now_s + found.expires_in if found.expires_in is not None else _end(found.access_token)
+        lasts_s = found.lasts_s()
+        end_s = _end(found.access_token) if lasts_s is None else now_s + lasts_s
         return Token(found.access_token, end_s if end_s is not None and end_s > now_s else now_s + SHORT_S)
 
     def _context(self) -> ssl.SSLContext:

@@ -10,13 +10,13 @@ import pytest
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 
 from msemon.settings import Settings
-from msemon.sources.base import ErrorKind, Unreachable
+from msemon.sources.base import ErrorKind, TopicPartition, Trouble, Unreachable
 from msemon.sources.opening import open_source
 from support.brokers import admin, why_no_kafka
 from support.doors import Authority, tls, with_door
 from support.report import not_run
 from support.token_endpoint import TokenEndpoint, unsecured
-from support.topics import create_topics, unique
+from support.topics import Record, create_topics, produce, unique
 from support.waiting import wait_until
 
 USER, PASSWORD = "monitor", "ge heim+4711"
@@ -47,6 +47,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         f"{door}.plain.sasl.jaas.config": f'{JAAS}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";',
         f"{door}.scram-sha-256.sasl.jaas.config": scram,
         f"{door}.scram-sha-512.sasl.jaas.config": scram,
+        f"{door}.oauthbearer.connections.max.reauth.ms": "60000",  # and a token's end, where that is sooner
         f"{door}.oauthbearer.sasl.jaas.config":
             f'{JAAS}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";',
     })  # fmt: skip
@@ -101,6 +102,7 @@ def login(mechanism: str, password: str = PASSWORD) -> dict[str, Any]:
     return {"sasl_mechanism": mechanism, "sasl_username": USER, "sasl_password": password}
 
 
+LASTS_S = 8.0
 MECHANISMS = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 
@@ -128,6 +130,49 @@ def test_tokens_are_asked_of_the_endpoint_with_the_clients_credentials(guarded, 
         assert found.kind is ErrorKind.AUTHENTICATION, found
         assert "kafka.sasl_token_url answers 401" in str(found)
         assert "another" not in str(found)
+
+
+@pytest.mark.timeout(240)
+def test_tokens_that_last_for_seconds_are_renewed_while_we_read(guarded, client):
+    """The broker ends a connection with its token. Nothing is refused as long as there are new ones; then it is."""
+    with TokenEndpoint(USER, PASSWORD, lasts_s=LASTS_S) as endpoint:
+        given = login("OAUTHBEARER") | {"sasl_token_url": endpoint.url, "sasl_over_plaintext": True}
+        topic = unique("events")
+        create_topics(guarded.bootstrap, {topic: 1})
+        source = open_source(settings(guarded, client, **given, topics=[topic]))
+        troubles: list[Trouble] = []
+        arrived: list[bytes | None] = []
+
+        def read() -> bool:
+            polled = source.poll(0.2)
+            arrived.extend(value for batch in polled.batches for value in batch.values)
+            troubles.extend(polled.errors)
+            return True
+
+        def until_asked_again(before: int) -> None:
+            wait_until(lambda: read() and endpoint.asked > before, 60, "another token")
+
+        def refusals() -> list[Trouble]:
+            return [each for each in troubles if each.kind is ErrorKind.AUTHENTICATION]
+
+        try:
+            source.connect()
+            source.subscribe()
+            wait_until(lambda: source.poll(0.2).assigned == frozenset({0}), 30, "the partition")
+            where = TopicPartition(topic, 0)
+            source.seek(where, 0)
+            source.resume([where])
+            for number in range(4):
+                produce(guarded.bootstrap, topic, [Record(b"%d" % number)])
+                until_asked_again(endpoint.asked)
+            wait_until(lambda: read() and len(arrived) == 4, 30, "the last record")
+            assert source.partition_counts() == {topic: 1}
+            assert arrived == [b"0", b"1", b"2", b"3"]
+            assert not refusals()
+            endpoint.refuse = True
+            wait_until(lambda: read() and refusals(), 60, "a refusal")
+        finally:
+            source.close(5)
 
 
 def test_a_certificate_of_an_authority_that_is_not_ours_is_refused(guarded, client, tmp_path):

@@ -103,10 +103,11 @@ def field(name: str, number: int, kind: int, **more: Any) -> descriptor_pb2.Fiel
 
 
 def descriptor_set() -> bytes:
-    """Of `syntax = "proto3"; package test;` and messages Event (all with presence), Prediction and Label."""
+    """Of `syntax = "proto3"; package test;` and messages Event (all with presence), Prediction, Label and others."""
     kinds = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="test.proto", package="test", syntax="proto3")
-    file.dependency.extend(["google/protobuf/timestamp.proto", "google/protobuf/wrappers.proto"])
+    known = ("timestamp", "wrappers", "struct")
+    file.dependency.extend([f"google/protobuf/{name}.proto" for name in known])
     event = file.message_type.add(name="Event")
     for number, (name, kind) in enumerate(
         [("id", kinds.TYPE_STRING), ("model", kinds.TYPE_STRING), ("version", kinds.TYPE_STRING),
@@ -135,6 +136,16 @@ def descriptor_set() -> bytes:
     ])  # fmt: skip
     label = file.message_type.add(name="Label")
     label.field.extend([field("id", 1, kinds.TYPE_INT64), field("label", 2, kinds.TYPE_DOUBLE, label=3)])
+    tagged = file.message_type.add(name="Tagged")
+    tagged.field.extend([
+        field("id", 1, kinds.TYPE_INT64), field("model", 2, kinds.TYPE_STRING),
+        field("prediction", 3, kinds.TYPE_FLOAT),
+        field("segments", 4, kinds.TYPE_MESSAGE, type_name=".google.protobuf.Struct"),
+        field("tiers", 5, kinds.TYPE_MESSAGE, label=3, type_name=".test.Tagged.TiersEntry"),
+    ])  # fmt: skip
+    tiers = tagged.nested_type.add(name="TiersEntry")
+    tiers.options.map_entry = True
+    tiers.field.extend([field("key", 1, kinds.TYPE_STRING), field("value", 2, kinds.TYPE_ENUM, type_name=".test.Tier")])
     unclear = file.message_type.add(name="Unclear")
     unclear.field.extend([
         field("id", 1, kinds.TYPE_STRING), field("prediction", 2, kinds.TYPE_DOUBLE),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,9 +11,12 @@ from typing import Any, Self
 
 
 class RegistryStandIn:
-    """Serves `answers` by path; `status`, where set, is what everything is answered with instead."""
+    """Serves `answers` by path, over TLS where there is a `context`.
 
-    def __init__(self, answers: dict[str, Any]) -> None:
+    `status`, where set, is what everything is answered with instead.
+    """
+
+    def __init__(self, answers: dict[str, Any], context: ssl.SSLContext | None = None) -> None:
         self.answers = answers
         self.status: int | None = None
         self.slow_s = 0.0  # that each answer takes
@@ -38,7 +42,10 @@ class RegistryStandIn:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if context is not None:
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.port = self._server.server_address[1]
+        self.url = f"{'http' if context is None else 'https'}://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
 
     def __enter__(self) -> Self:

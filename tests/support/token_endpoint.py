@@ -31,6 +31,7 @@ class TokenEndpoint:
         self.asked = 0
         self.body: bytes | None = None  # instead of a token
         self.lasts_s = lasts_s
+        self.refuse = False  # everybody
         endpoint = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -40,7 +41,7 @@ class TokenEndpoint:
                 kind, _, given = self.headers.get("Authorization", "").partition(" ")
                 who = [unquote_plus(part) for part in base64.b64decode(given).decode().split(":")]
                 known = kind == "Basic" and who == [username, password]
-                known = known and form["grant_type"] == ["client_credentials"]
+                known = known and not endpoint.refuse and form["grant_type"] == ["client_credentials"]
                 endpoint.scopes.update(form.get("scope", []))
                 self.send_response(200 if known else 401)
                 self.end_headers()

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from msemon import check
-from msemon.events import Batch
+from msemon.decoding import JsonDecoder
+from msemon.events import Batch, Decoded
 from msemon.settings import Settings, load
 from msemon.sources import reading
 
@@ -195,3 +196,34 @@ def test_unreachable(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureF
     assert time.monotonic() - began < 10
     assert out.getvalue().startswith("127.0.0.1:1: unreachable: ")
     assert out.getvalue().count("\n") == 1
+
+
+def test_a_sample_holds_a_bounded_number_of_bytes_and_events() -> None:
+    """A thousand records may be arrays of thousands, and each as large as the broker takes."""
+    rows: list[Any] = [(offset, NOW_MS, None, b"x" * 100, ()) for offset in range(1_000)]
+    assert check._latest(rows, 600, 10**9) == rows[400:]
+    assert check._latest(rows, 600, 5_050) == rows[950:]
+    assert check._latest([*rows, (1_000, NOW_MS, None, b"x" * 10**6, ())], 600, 5_000) == [
+        (1_000, NOW_MS, None, b"x" * 10**6, ())
+    ]
+    assert check._latest([(0, NOW_MS, None, None, ())], 1, 1) == [(0, NOW_MS, None, None, ())]
+    large = batch("predictions", *[[prediction("a")] * 500] * 1_000)
+    bounded = check._bounded([large, batch("predictions", prediction("b"), partition=1)], settings())
+    text, works = told(("predictions", 2, bounded))
+    assert "prediction 83,001" in text  # four fields an event: half a million commas between two partitions
+    assert works
+
+
+def test_a_sample_is_decoded_in_portions_as_the_daemon_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    decode = JsonDecoder.decode
+
+    def watched(self: JsonDecoder, given: Batch, wall_us: int) -> Decoded:
+        sizes.append(len(given.values))
+        return decode(self, given, wall_us)
+
+    monkeypatch.setattr(JsonDecoder, "decode", watched)
+    text, _ = told(("predictions", 1, [batch("predictions", *[[prediction("a")] * 500] * 200)]))
+    assert "200 records sampled" in text
+    assert "prediction 100,000" in text
+    assert len(sizes) > 2

@@ -333,6 +333,88 @@ def test_schemas_may_use_the_names_of_others() -> None:
     assert decoded.predictions.keys == [("m", "", "de", "__none__")]
 
 
+FRAMING = b"\x00\x00\x00\x00\x07"
+
+
+def test_several_types_in_one_topic_are_a_union_of_references() -> None:
+    """As Confluent's serializers have it: a schema that is nothing but the names of others, or an array of them."""
+    segments = {"type": "record", "name": "Segments", "namespace": "a", "fields": [{"name": "tier", "type": "string"}]}
+    prediction = {"type": "record", "name": "Prediction", "namespace": "a", "fields": [
+        {"name": "id", "type": "string"}, {"name": "model", "type": "string"}, {"name": "prediction", "type": "double"},
+        {"name": "segments", "type": ["null", "Segments"]}]}  # fmt: skip
+    label = {"type": "record", "name": "Label", "namespace": "a", "fields": [
+        {"name": "id", "type": "string"}, {"name": "label", "type": ["null", "double"]}]}  # fmt: skip
+    named: dict[str, Any] = {}
+    for each in (segments, prediction, label):
+        fastavro.parse_schema(each, named)
+    data = [
+        ("a.Prediction", {"id": "x", "model": "m", "prediction": 0.5, "segments": {"tier": "gold"}}),
+        ("a.Label", {"id": "y", "label": 2.0}),
+    ]
+    union = ["a.Prediction", "a.Label"]
+    values = []
+    for ident, kind, datum in ((1, union, data[0]), (1, union, data[1]), (2, {"type": "array", "items": union}, data)):
+        written = io.BytesIO()
+        whole = {"type": "record", "name": "W", "fields": [{"name": "w", "type": kind}]}
+        fastavro.schemaless_writer(written, fastavro.parse_schema(whole, dict(named)), {"w": datum})
+        values.append(struct.pack(">bI", 0, ident) + written.getvalue())
+    references = tuple(json.dumps(each) for each in (segments, prediction, label))
+    schemas: dict[int | str, Schema] = {1: Schema(json.dumps(union), "AVRO", references),
+               2: Schema(json.dumps({"type": "array", "items": union}), "AVRO", references)}  # fmt: skip
+    decoded = both(avro(Schemas(schemas)), batch(values))
+    assert decoded.predictions.keys == [("m", "", "__none__", "gold")] * 2
+    assert decoded.labels.ids == [b"y"] * 2
+    assert decoded.rejections == []
+
+
+def test_a_uuid_of_sixteen_bytes_is_its_text() -> None:
+    ident = uuid.UUID("123e4567-e89b-12d3-a456-426614174000")
+    for size, expected in ((16, [str(ident).encode()]), (15, [])):
+        schema = {"type": "record", "name": "L", "fields": [
+            {"name": "id", "type": {"type": "fixed", "name": "U", "size": size, "logicalType": "uuid"}},
+            {"name": "label", "type": "float"}]}  # fmt: skip
+        made = avro(Schemas({1: Schema(json.dumps(schema), "AVRO")}))
+        value = b"\x00\x00\x00\x00\x01" + ident.bytes[:size] + struct.pack("<f", 1.0)
+        assert both(made, batch([value])).labels.ids == expected
+
+
+@given(st.lists(st.none() | events() | st.lists(events(), min_size=1, max_size=3), max_size=5), st.data())
+@settings(max_examples=200, deadline=None)
+def test_json_in_a_framing_is_as_json(messages: list[Any], data: st.DataObject) -> None:
+    """As serializers of JSON Schema write it; alone, among others, and as what a CloudEvent carries."""
+    bare = [None if each is None else json.dumps(each).encode() for each in messages]
+    framed = [value and FRAMING + value if data.draw(st.booleans()) else value for value in bare]
+    expected = plain(decoder().decode(batch(bare), WALL_US))
+    assert plain(both(decoder(), batch(framed))) == expected
+    assert plain(both(cloudevents(), with_headers(batch(framed), [BINARY] * len(framed)))) == expected
+    assert decoder().most_events(batch(framed)) in ([1] * len(bare), decoder().most_events(batch(bare)))
+
+
+@pytest.mark.parametrize(
+    "value", [b"\x00", b"\x00\x00\x00\x00\x07", b"\x00\x00\x00\x00\x07" * 3 + b'{"id":1,"label":1}']
+)
+def test_what_is_in_a_framing_and_no_json_is_malformed(value: bytes) -> None:
+    assert both(decoder(), batch([value, b'{"id":1,"label":1}'])).rejections == [(0, Reason.MALFORMED)]
+
+
+def test_protobuf_structs_and_enums_in_maps_are_what_they_say() -> None:
+    parser = protobuf_parser("test.Tagged")
+    made: Any = parser._types["events"]._class()
+    made.id, made.model = 5, "m"
+    made.segments.update({"country": 3, "tier": True, "other": {"a": [1, None]}})
+    decoded = both(documents(parser), batch([made.SerializeToString()]))
+    assert decoded.predictions.keys == [("m", "", "3", "true")]
+    made.segments.update({"country": 0.5, "tier": None})
+    decoded = both(documents(parser), batch([made.SerializeToString()]))
+    assert decoded.rejections == [(0, Reason.WRONG_TYPE)]
+    fields = {"segments": "tiers"}
+    made.tiers["tier"], made.tiers["country"] = 1, 99
+    decoded = both(
+        documents(protobuf_parser("test.Tagged", fields=fields), fields=fields), batch([made.SerializeToString()])
+    )
+    assert decoded.predictions.keys == [("m", "", "99", "PAID")]
+
+
 def test_protobuf_types_are_read_as_what_they_mean() -> None:
     """A zero without presence is a prediction where it can be nothing else; a Timestamp is a time, an enum its name."""
     made: Any = protobuf_parser("test.Prediction")._types["events"]._class()

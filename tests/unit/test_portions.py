@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msemon.decoding.portions import portions
+from msemon.decoding.portions import latest, portions
 from msemon.events import Batch
 from support.decoding import WALL_US, batch, decoder
 from support.formats import avro
@@ -32,6 +32,20 @@ def test_portions_are_the_batch_in_order_each_within_the_limit_or_one_record(mes
         counts = made.most_events(part) or [1] * len(part.values)
         assert sum(counts) <= limit or len(part.values) == 1 or most is None
         assert len(made.decode(part, WALL_US).rejections) <= sum(counts)
+
+
+@given(MESSAGES, st.integers(1, 9))
+def test_the_latest_records_are_as_many_as_the_limit_allows_and_one_at_least(messages: list[bytes | None], limit: int):
+    whole, made = replace(batch(messages), origin=lambda row: (b"%d" % row, ())), decoder(message_events=6)
+    most = made.most_events(whole) or [1] * len(messages)
+    last = latest(whole, made.most_events(whole), limit)
+    begin = len(messages) - len(last.values)
+    assert list(last.values) == messages[begin:]
+    assert list(last.offsets) == list(whole.offsets)[begin:]
+    assert [last.origin(i)[0] for i in range(len(last.values))] == [b"%d" % row for row in range(begin, len(messages))]
+    assert last.next_offset == whole.next_offset
+    assert sum(most[begin:]) <= limit or len(last.values) == 1
+    assert begin == 0 or sum(most[begin - 1 :]) > limit
 
 
 def test_a_bomb_of_arrays_comes_in_portions() -> None:

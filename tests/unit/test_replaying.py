@@ -141,6 +141,22 @@ def test_every_event_is_given_once_in_pieces(tmp_path: Path, count: int) -> None
         assert len(pieces[0]) <= FEW
 
 
+@pytest.mark.parametrize("most", [3_000, lines._MOST_AT_ONCE])
+def test_lines_that_are_arrays_come_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """As the daemon does; and what waits is bounded in bytes too, for a line may be a megabyte."""
+    monkeypatch.setattr(lines, "_MOST_AT_ONCE", most)
+    events = pairs(50_000, 3_600)
+    path = tmp_path / "arrays.jsonl"
+    path.write_bytes(b"".join(json.dumps(events[i : i + 10]).encode() + b"\n" for i in range(0, 50_000, 10)))
+    file = sources._file(path, settings())
+    assert isinstance(file, lines.Lines)
+    pieces = [decoded.pairs.times for decoded in file]
+    assert np.concatenate(pieces).tolist() == [round(each["ts"] * 1e6) for each in events]
+    assert max(map(len, pieces[1:])) < 100_000 / 3  # events of more than three commas
+    held = [sum(map(len, batch)) for _, batch in file._batches(0, lines.AT_ONCE)]
+    assert max(held) < most + 2 * lines._CHUNK
+
+
 class Partition:
     """One of a topic's."""
 

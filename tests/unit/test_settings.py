@@ -414,6 +414,14 @@ class TestMistakes:
             ({"encoding": "avro", "schema_registry_url": "ftp://a"}, "expected an address such as"),
             ({"encoding": "avro", "schema_registry_url": "http://a:x"}, "schema_registry_url"),
             ({"encoding": "avro", "schema_registry_url": "http://u:p@a"}, "expected an address without a user"),
+            (
+                {"encoding": "avro", "schema_registry_url": "http://a", "schema_registry_certfile": __file__},
+                "expected none where format.schema_registry_url is not https",
+            ),
+            (
+                {"encoding": "avro", "schema_registry_url": "https://a", "schema_registry_keyfile": __file__},
+                "expected format.schema_registry_certfile too",
+            ),
             ({"schema_registry_username": "u"}, "expected none where format.schema_registry_url is not set"),
             (
                 {"encoding": "avro", "schema_registry_url": "http://a", "schema_registry_username": "u"},

@@ -84,6 +84,21 @@ def test_an_answer_that_is_no_http_is_no_token_either():
 
 
 @pytest.mark.parametrize(
+    ("told", "lasts_s"),
+    [
+        ("3600", 3600), ('"3600"', 3600), ('" 90.5 "', 90.5), ("null", SHORT_S), ('""', SHORT_S), ('"soon"', SHORT_S),
+        ("true", SHORT_S), ("[1]", SHORT_S), ('"inf"', SHORT_S), ("1" * 400, SHORT_S),
+        ('"-5"', SHORT_S), ("0", SHORT_S),
+    ],
+)  # fmt: skip
+def test_how_long_a_token_lasts_may_be_told_as_text_and_what_tells_nothing_is_no_refusal(told, lasts_s):
+    with TokenEndpoint("me", "secret") as endpoint:
+        endpoint.body = b'{"access_token": "opaque", "token_type": "Bearer", "expires_in": ' + told.encode() + b"}"
+        given = settings(sasl_token_url=endpoint.url, sasl_username="me", sasl_password="secret")
+        assert Tokens(given, wall_s=lambda: 1_000.0).now() == ("opaque", 1_000.0 + lasts_s)
+
+
+@pytest.mark.parametrize(
     "body", [b"{}", b"not JSON", b'{"access_token": ""}', b'{"access_token": "a\\u0001b"}', b"[" * 9999]
 )
 def test_an_answer_that_is_no_token_is_said_without_what_it_is(body):
