@@ -80,6 +80,7 @@ class Accounts:
         p.join_duplicates.labels("label").inc(outcome.duplicate_labels)
         p.join_expired.labels("prediction").inc(outcome.expired_predictions)
         p.join_expired.labels("label").inc(outcome.expired_labels)
+        self.evicted(outcome.dropped, 0)
         self._newest_prediction = max(self._newest_prediction, outcome.newest_prediction)
         self._newest_label = max(self._newest_label, outcome.newest_label)
         if (progress := self._progress.get(TopicPartition(batch.topic, batch.partition))) is not None:

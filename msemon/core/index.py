@@ -37,6 +37,13 @@ _LOW = np.uint64(0x7F7F7F7F7F7F7F7F)
 _TAKEN = np.uint64(0xFEFEFEFEFEFEFEFE)  # the bits that neither an empty nor a removed slot's byte has
 
 
+_FAR = 1 << 62
+
+
+class TooMany(Exception):
+    """More rows than were wanted at a time."""
+
+
 class Store(Protocol):
     """What the index asks of a store: digests by row."""
 
@@ -80,15 +87,21 @@ class Index:
         self._stores.append(store)
         return len(self._stores) - 1
 
-    def lookup(self, wanted: Digests) -> Hits:
-        """All rows with one of the wanted digests. Slots hold until the next `insert`."""
+    def lookup(self, wanted: Digests, most: int = _FAR) -> Hits:
+        """All rows with one of the wanted digests. Slots hold until the next `insert`.
+
+        Raises TooMany where there are more than `most`, unless a single digest has them.
+        """
         found: list[tuple[Ints, Ints, Rows]] = []
+        count = 0
         for queries, slots in self._candidates(wanted) if self._live else ():
             places = self._places[slots].astype(np.int64)
             theirs, mine = self._digests(places), wanted[queries]
             same = ((theirs[:, 0] == mine[:, 0]) & (theirs[:, 1] == mine[:, 1])).nonzero()[0]
             if same.size:  # a tag tells less than a digest
                 found.append((queries[same], places[same], slots[same]))
+                if (count := count + same.size) > most and len(wanted) > 1:
+                    raise TooMany
         if not found:
             return Hits(*np.empty((4, 0), np.int64))
         queries, places, slots = found[0] if len(found) == 1 else map(np.concatenate, zip(*found, strict=True))
@@ -142,12 +155,14 @@ class Index:
         while queries.size:
             matching = _zeros(self._tags[buckets] ^ patterns)
             at = matching.nonzero()[0]
-            while at.size:
+            if at.size:
                 bits = matching[at]
                 yield queries[at], buckets[at] * _SLOTS + _lowest(bits)
                 bits &= bits - _ONE
-                matching[at] = bits
-                at = at[bits != 0]
+                if (more := bits.nonzero()[0]).size:
+                    which, slots = bits[more].view(np.uint8).reshape(-1, _SLOTS).nonzero()
+                    at = at[more[which]]
+                    yield queries[at], buckets[at] * _SLOTS + slots
             full = self._full[buckets].nonzero()[0]
             queries, patterns, buckets = queries[full], patterns[full], self._next(buckets[full])
 

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from msemon.core.digest import Digests
 from msemon.core.entries import REMEMBERED, WAITING, Entries
-from msemon.core.index import Hits, Index, Rows
+from msemon.core.index import Hits, Index, Rows, TooMany
 from msemon.core.names import Names
 from msemon.events import Floats, Ints
 
@@ -35,6 +35,14 @@ Mask = npt.NDArray[np.bool_]
 
 _SWEEP = 4  # rows swept for each event that comes in: an expired entry is gone after a quarter of the store's turnover
 _SWEEP_LEAST = 8192
+
+CROWD = 1_000
+"""Predictions of one id, and labels of one. An event is held against all entries of its id, so where a producer gives
+one id to everything, under ever other versions, what comes beyond is dropped: all of it but what comes in one batch."""
+
+_HITS = 1 << 20  # entries held against a batch's events at a time: where there are more, it is taken in parts
+_CROWDED = 64  # entries an event: where there are more, what is left after a round is not looked up again as a whole …
+_TURNS = 16  # … but this many times event by event of each id
 
 
 @dataclass(slots=True)
@@ -79,12 +87,13 @@ class Joined:
     fresh: Mask = field(default_factory=lambda: np.empty(0, np.bool_))  # not repeats
     mismatched: list[int] = field(default_factory=list)  # an answer each that shapes forbade
     conflicting: int = 0  # repeats of a label with another value
+    dropped: int = 0  # events whose id has too many entries
 
 
 class Join:
-    """The join of one task. Times and spans in µs."""
+    """The join of one task. Times and spans in µs; `crowd`: as CROWD."""
 
-    def __init__(self, timeout: int, memory: int, names: Names) -> None:
+    def __init__(self, timeout: int, memory: int, names: Names, crowd: int = CROWD) -> None:
         # Three stores, so that rows never change but for their state: a checkpoint then writes each row once.
         self._index = Index()
         self.predictions = Entries(1.0, ordered=False, index=self._index)  # waiting
@@ -94,6 +103,7 @@ class Join:
         self._timeout = timeout
         self._memory = memory
         self._names = names
+        self._crowd = crowd
 
     def __len__(self) -> int:
         return sum(map(len, self.stores))
@@ -107,43 +117,45 @@ class Join:
         """Predictions that have just been read."""
         result = Joined(fresh=np.ones(len(side.times), np.bool_))
         models = self._names.model_of[side.refs]
-        apart = side.digests[:, 0] ^ (models.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-        rows = np.arange(len(side.times))
-        while rows.size:
-            hits = self._index.lookup(side.digests[rows])
+        apart = side.digests[:, 0] ^ ((models % self._crowd).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+        waiting = [np.arange(len(side.times))]
+        while waiting:
+            rows, hits = self._found(side, waiting)
             result.fresh[rows[self._repeated(self.predictions, hits, side, rows, models)[0]]] = False
             again, q, known = self._repeated(self.matched, hits, side, rows, models)
             result.fresh[rows[again]] = False
-            first = _first_fresh(apart, rows, result.fresh)
+            able = self._admitted(hits, rows, result, labels=False)
+            first = _first_able(apart, rows, able)
             if not first.size:
-                break
+                continue
             places = _places(first, len(rows))
             q, known = _kept(places[q], known)
             used = set(zip(q.tolist(), self.matched.order[known].tolist(), strict=True))
             q, found, _ = self.labels.among(hits)
             self._take_predictions(side, rows[first], models[rows[first]], used, result, *_kept(places[q], found))
-            rows = _left(rows, first, result.fresh)
+            waiting += _left(rows, first, able, side.digests[:, 0] if _crowded(hits, rows) else None)
         return result
 
     def add_labels(self, side: Side) -> Joined:
         """Labels that have just been read."""
         result = Joined(fresh=np.ones(len(side.times), np.bool_))
         store = self.labels
-        rows = np.arange(len(side.times))
-        while rows.size:
-            hits = self._index.lookup(side.digests[rows])
+        waiting = [np.arange(len(side.times))]
+        while waiting:
+            rows, hits = self._found(side, waiting)
             q, known, _ = store.among(hits)
             near = side.clocks[rows[q]] <= store.clock[known] + self._memory
             again = near & (store.ref[known] == side.refs[rows[q]])
             q, known = q[again], known[again]
             result.fresh[rows[q]] = False
             result.conflicting += self._conflicts(side, rows, q, known)
-            first = _first_fresh(side.digests[:, 0], rows, result.fresh)
+            able = self._admitted(hits, rows, result, labels=True)
+            first = _first_able(side.digests[:, 0], rows, able)
             if not first.size:
-                break
+                continue
             q, p, slots = self.predictions.among(hits)
             self._take_labels(side, rows[first], result, *_kept(_places(first, len(rows))[q], p, slots))
-            rows = _left(rows, first, result.fresh)
+            waiting += _left(rows, first, able, side.digests[:, 0] if _crowded(hits, rows) else None)
         return result
 
     def forget(self, horizon: int, events: int) -> tuple[int, int]:
@@ -177,6 +189,33 @@ class Join:
         for (store, rows), mine in zip(found, np.split(chosen, cuts), strict=True):
             store.forget(rows[mine])
         return int(np.count_nonzero(chosen))
+
+    def _found(self, side: Side, waiting: list[Rows]) -> tuple[Rows, Hits]:
+        """The next of the rows that wait, as many as may be looked up at a time, and what the index has of them."""
+        rows = waiting.pop()
+        while True:
+            try:
+                return rows, self._index.lookup(side.digests[rows], _HITS)
+            except TooMany:
+                half = len(rows) // 2
+                waiting.append(rows[half:])
+                rows = rows[:half]
+
+    def _admitted(self, hits: Hits, rows: Rows, result: Joined, *, labels: bool) -> Mask:
+        """Which events may be taken: no repeats, and none whose id has too many of its side, which are dropped here."""
+        if hits.queries.size < self._crowd:
+            return result.fresh
+        alike = np.bincount(self.labels.among(hits)[0], minlength=len(rows))
+        if not labels:
+            alike = np.bincount(hits.queries, minlength=len(rows)) - alike
+        crowded = rows[np.flatnonzero(alike >= self._crowd)]
+        crowded = crowded[result.fresh[crowded]]
+        if not crowded.size:
+            return result.fresh
+        result.dropped += crowded.size
+        able = result.fresh.copy()
+        able[crowded] = False
+        return able
 
     def _repeated(self, store: Entries, hits: Hits, side: Side, rows: Rows, models: Ints) -> tuple[Ints, Ints, Rows]:
         """Positions of repeats of what `store` holds, and all (position, row) of the same id and model there."""
@@ -297,9 +336,9 @@ def _vectors_among(side: Side, events: Rows) -> list[tuple[int, int]]:
     return [(i, e) for i, e in enumerate(events.tolist()) if e in side.vectors] if side.vectors else []
 
 
-def _first_fresh(keys: npt.NDArray[np.uint64], rows: Rows, fresh: Mask) -> Rows:
-    """Positions in `rows`, ascending, of those that are fresh and the first of their key among these."""
-    places = fresh[rows].nonzero()[0]
+def _first_able(keys: npt.NDArray[np.uint64], rows: Rows, able: Mask) -> Rows:
+    """Positions in `rows`, ascending, of those that are able and the first of their key among these."""
+    places = able[rows].nonzero()[0]
     chosen = keys[rows[places]]
     ordered = np.sort(chosen)  # a third of the time of np.unique, which is seldom needed
     if not (ordered[1:] == ordered[:-1]).any():
@@ -308,9 +347,28 @@ def _first_fresh(keys: npt.NDArray[np.uint64], rows: Rows, fresh: Mask) -> Rows:
     return places[np.sort(first)]
 
 
-def _left(rows: Rows, taken: Rows, fresh: Mask) -> Rows:
-    """The fresh rows but those at the positions `taken`."""
-    return rows[:0] if len(taken) == len(rows) else (rest := np.delete(rows, taken))[fresh[rest]]
+def _crowded(hits: Hits, rows: Rows) -> bool:
+    return hits.queries.size > _CROWDED * len(rows)
+
+
+def _left(rows: Rows, taken: Rows, able: Mask, ids: npt.NDArray[np.uint64] | None) -> list[Rows]:
+    """The able rows but those at the positions `taken`, if there are any: in parts, the last of which comes first.
+
+    Where `ids` (n,) are given, by event, these parts have one event of an id each, but the first, which has what is
+    left: so each event is looked up once or twice, and not again with every round.
+    """
+    if len(taken) == len(rows):
+        return []
+    rest = np.delete(rows, taken)
+    rest = rest[able[rest]]
+    if not rest.size or ids is None:
+        return [rest] if rest.size else []
+    order = np.argsort(ids[rest], kind="stable")
+    ordered = ids[rest[order]]
+    turn = np.empty(rest.size, np.int64)
+    turn[order] = np.arange(rest.size) - np.searchsorted(ordered, ordered)
+    parts = [rest[turn == number] for number in range(min(_TURNS, int(turn.max()) + 1))]
+    return [part for part in (rest[turn >= _TURNS], *reversed(parts)) if part.size]
 
 
 def _places(chosen: Rows, count: int) -> Ints:

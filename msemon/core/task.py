@@ -13,7 +13,7 @@ import numpy as np
 
 from msemon.core.coverage import BOTH, LABELLED, PREDICTIONS, TOGETHER, Counted, Coverage
 from msemon.core.digest import Digester
-from msemon.core.join import Join, Joined, Matches, Side
+from msemon.core.join import CROWD, Join, Joined, Matches, Side
 from msemon.core.moments import Errors
 from msemon.core.names import Names, grown
 from msemon.core.panes import shed
@@ -43,6 +43,7 @@ class Outcome:
     conflicting_labels: int = 0
     expired_predictions: int = 0
     expired_labels: int = 0
+    dropped: int = 0  # predictions and labels whose id has too many entries
     rejections: list[tuple[int, Reason]] = field(default_factory=list)  # (row of the batch, why)
     sids: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     sums: Floats = field(default_factory=lambda: np.empty((6, 0)))  # as `windows.sums`
@@ -72,7 +73,7 @@ class Task:
         self.born_with = 0  # partitions of the topics when the group began to read; 0 where that is not known
         self.clocks: dict[str, int] = dict.fromkeys(topics, NEVER)
         self.names = Names()
-        self.join = Join(shape.timeout_us, shape.memory_us, self.names)
+        self.join = Join(shape.timeout_us, shape.memory_us, self.names, max(CROWD, shape.models_limit))
         self.series = Series(shape)
         self.windows = Windows(shape.windows)
         self.coverage = Coverage(shape.windows)
@@ -234,6 +235,7 @@ class Task:
         self._joined(joined, events.rows, outcome)
 
     def _joined(self, joined: Joined, rows: Ints, outcome: Outcome) -> None:
+        outcome.dropped += joined.dropped
         outcome.rejections += [(int(rows[i]), Reason.SHAPE_MISMATCH) for i in joined.mismatched]
         for matches in joined.matches:
             outcome.matched += len(matches)

@@ -167,6 +167,7 @@ class Engine:
         tally = self.tally
         tally.rejections.update((stream.topic, reason) for _, reason in outcome.rejections)
         tally.matched += outcome.matched
+        tally.evicted += outcome.dropped
         tally.duplicates += outcome.duplicate_predictions + outcome.duplicate_labels
         tally.conflicting += outcome.conflicting_labels
 

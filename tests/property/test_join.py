@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from unittest import mock
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from msemon.core import join
 from msemon.core.digest import Digester
 from msemon.core.join import Join, Joined, Side
 from msemon.core.names import Names
@@ -125,10 +127,12 @@ def test_any_reading_order_and_any_batches_give_the_pairs_of_the_reference(log, 
     for _ in range(3):
         feeder = Feeder()
         left = {topic: list(events) for topic, events in log.items() if events}
+        at_a_time = random.choice([1, 3, 1_000])
         while left:
             topic = random.choice(sorted(left))
             size = random.randint(1, len(left[topic]))
-            feeder.feed(left[topic][:size])
+            with mock.patch.multiple(join, _HITS=at_a_time, _CROWDED=random.choice([0, 64]), _TURNS=2):
+                feeder.feed(left[topic][:size])
             left[topic] = left[topic][size:]
             if not left[topic]:
                 del left[topic]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from msemon.core import moments, names
 from msemon.core.entries import REMEMBERED, WAITING
-from msemon.core.index import Rows
+from msemon.core.index import Hits, Index, Rows
 from msemon.core.join import Join, Joined, Side
 from msemon.core.shape import Shape, Window
 from msemon.core.task import NEVER, Outcome, Task
@@ -319,6 +320,34 @@ def test_a_number_given_to_another_series_brings_nothing_of_the_old_one_even_whe
     new = [fed.sid(SeriesKey("new", "")), fed.sid(SeriesKey("new", "", "country", "NL"))]
     assert sorted(new) == sorted(old)
     assert [fed.pairs(SeriesKey("new", "", *part)) for part in ((), ("country", "NL"))] == [1, 1]
+
+
+def test_an_id_that_stands_for_everything_costs_no_more_than_its_crowd(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("msemon.core.task.CROWD", 100)
+    fed, lookups = Fed(replace(SHAPE, models_limit=1)), []
+    plain = Index.lookup
+
+    def counted(index: Index, *wanted: Any) -> Hits:
+        hits = plain(index, *wanted)
+        lookups.append(len(hits.rows))
+        return hits
+
+    monkeypatch.setattr(Index, "lookup", counted)
+    monkeypatch.setattr("msemon.core.join._HITS", 5_000)
+    dropped = 0
+    for batch in range(10):
+        events = [predicted(START, "unknown", 1.0, ("m", f"{batch}-{n}", "NL")) for n in range(30)]
+        dropped += fed("p", *events, predicted(START, f"own {batch}", 1.0, ("m", "", "NL"))).dropped
+    taken = 300 - dropped
+    assert 100 <= taken <= 130, "and no more than a batch beyond"
+    assert len(fed.task.join.predictions) == taken + 10
+    outcome = fed("l", *(labelled(START, "unknown") for _ in range(50)), labelled(START, "own 9"))
+    assert (outcome.matched, outcome.duplicate_labels, outcome.dropped) == (taken + 1, 49, 0)
+    targets = [("m", f"none {n}") for n in range(500)]
+    assert fed("l", *(labelled(START, "unknown", target=target) for target in targets)).dropped == 401
+    assert max(lookups) <= 5_000
+    assert sum(lookups) <= 500_000, "and not once more with each label"
+    assert fed("p", predicted(START, "unknown", 1.0, ("m", "0-0", "NL"))).duplicate_predictions == 1
 
 
 def test_a_batch_whose_events_all_have_one_id_is_handled_at_once(monkeypatch: pytest.MonkeyPatch):
