@@ -11,6 +11,7 @@ import numpy as np
 from msemon.core import drift
 from msemon.core.alarms import Change, Detectors, Fleet
 from msemon.core.evidence import Share
+from msemon.core.series import OTHER
 from msemon.core.shape import Shape
 from msemon.core.task import NEVER, Task
 from msemon.core.totals import Ledger
@@ -52,6 +53,10 @@ class Patrol:
         """Alarms and recoveries. now (P,) by place of any series; share: of all partitions, those that are ours."""
         size = len(ledger.keys)
         baselines = _baselines(beats, size)
+        # What this process folds, though no task of its does, has as little of a detector as what tasks fold.
+        keys = ledger.keys
+        folded = [p for p in np.flatnonzero(baselines.born).tolist() if (key := keys[p]) and key.segment == OTHER]
+        baselines.upper[folded] = baselines.born[folded] = 0.0
         watched = np.flatnonzero(baselines.upper > 0.0) if self._shape.drift else np.zeros(0, np.int64)
         fleet = self._fleet(beats, ledger, now, share, baselines, watched)
         changes = self.detectors.look(fleet)

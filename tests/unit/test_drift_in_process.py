@@ -15,6 +15,7 @@ from msemon.core.task import Task
 from msemon.core.view import SeriesKey
 from msemon.core.watch import ANY
 from support.drifting import SECOND, SHAPE, START_S, Stream, pairs_of, shaped
+from support.events import decoded, paired
 
 MSE, UPPER, PAIRS, EVIDENCE, THRESHOLD, ACTIVE, ALARMS = range(7)
 
@@ -209,6 +210,23 @@ def test_other_has_no_detector() -> None:
     stream.run(30, key=("m", "1", "DE"))
     assert np.isnan(stream.gauges(("m", "1", "country", "__other__"))).all()
     assert np.isfinite(stream.gauges()).all()
+
+
+def test_other_has_none_either_where_only_the_process_folds() -> None:
+    """Each task has room for its one segment, all of them together have not."""
+    process = Process(["t"], shaped(total_series_limit=1), lambda: b"key")
+    for partition in range(3):
+        process.start(partition)
+    process.give({SeriesKey("m", ANY, "country", segment): Baseline(1.0, 1.0, 10) for segment in "abc"})
+    for second in range(START_S, START_S + 60):
+        for partition, segment in enumerate("abc"):
+            pair = paired(second * SECOND, 5.0, key=("m", "", segment))
+            process.apply(partition, "t", decoded([pair]), second, second * SECOND)
+    process.look((START_S + 60) * SECOND)
+    table = process.view((START_S + 60) * SECOND).segments
+    drift = {key.segment: row for key, row in zip(table.keys, table.drift.T, strict=True)}
+    assert drift["a"][ACTIVE] == 1.0
+    assert np.isnan(drift["__other__"]).all()
 
 
 def test_a_series_that_comes_back_has_its_baseline() -> None:
