@@ -65,7 +65,7 @@ class Accounts:
         if (progress := self._progress.get(TopicPartition(batch.topic, batch.partition))) is not None:
             progress.fetched = batch.next_offset
             if not progress.record_time_us:
-                progress.record_time_us = min(batch.timestamps_ms, default=0) * _MILLISECOND_US
+                progress.record_time_us = max(min(batch.timestamps_ms, default=0), 0) * _MILLISECOND_US
 
     def processed(self, batch: Batch, decoded: Decoded, outcome: Outcome) -> None:
         """A batch has been applied."""

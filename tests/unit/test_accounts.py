@@ -126,6 +126,13 @@ def test_a_backlog_of_which_nothing_has_come_yet_is_not_said_to_be_of_no_seconds
     assert (books.value("consumer_lag_sum"), books.value("consumer_lag_seconds")) == (3, 60)
 
 
+def test_records_without_a_time_of_their_own_are_not_said_to_be_from_1970(books):
+    books.accounts.started(HERE, 0)
+    processed(books, 1, 0, -1)
+    books.refresh({HERE: 5})
+    assert (books.value("consumer_lag_sum"), books.value("consumer_lag_seconds")) == (5, None)
+
+
 def test_what_is_known_to_be_late_is_told_although_of_another_backlog_nothing_has_come(books):
     for where in (HERE, THERE):
         books.accounts.started(where, 0)
