@@ -59,7 +59,7 @@ def consumer_config(settings: Settings, connect_s: float = CONNECT_S) -> dict[st
         # Large batches cost the least per record: a poll brings whole fetches of a few partitions where there is a
         # backlog. The sizes bound what a fetch may bring before it is parsed.
         "max_poll_records": 30_000,
-        "max_partition_fetch_bytes": 1024 * 1024,
+        "max_partition_fetch_bytes": 2 * 1024 * 1024,
         "fetch_max_bytes": 16 * 1024 * 1024,
         # A quarter of a second later is early enough, and a trickle of records is not a batch each.
         "fetch_min_bytes": 64 * 1024,
