@@ -55,7 +55,10 @@ class Coverage:
         panes, sids, counts = _tallied(panes, sids)
         numbers, within = np.divmod(panes, TOGETHER)
         for begin, end in runs(numbers):
-            block = ring.setdefault(int(numbers[begin]), Block(_ROWS))
+            number = int(numbers[begin])
+            block = ring.get(number)
+            if block is None:
+                block = ring[number] = Block(_ROWS)
             series, places = np.unique(sids[begin:end], return_inverse=True)
             columns = block.rows(series)[places]  # first, for it may replace block.data
             for kind in kinds:

@@ -86,8 +86,9 @@ class Process:
         places = self._places_of(task)
         self._ledger.count(places[outcome.sids], outcome.sums, wall_us)
         self._ledger.delayed(places[outcome.delay_sids], outcome.delays_us)
-        for sids in outcome.pair_sids:
-            self._ledger.folded(places[sids[self._folds[partition][sids].any(axis=1), 0]])
+        folds = self._folds[partition]
+        for sids in outcome.pair_sids if folds.any() else ():
+            self._ledger.folded(places[sids[folds[sids].any(axis=1), 0]])
         return outcome
 
     def evict(self, count: int) -> tuple[int, int]:

@@ -266,8 +266,7 @@ class Task:
         totals = sids[:, 0]
         self._restore_lifetimes(totals)
         self._move_on(totals, times, matches.record_times)
-        oldest = np.stack([self.oldest(ring, self._stream[totals]) for ring in range(len(self.shape.windows))], axis=1)
-        taken, groups = self.windows.group(sids.astype(np.int32), times, oldest)
+        taken, groups = self.windows.group(sids.astype(np.int32), times, self._oldest_of(totals, self._stream))
         self.windows.count(groups, errors)
         self.watch.spread_over(self.born_with)
         self.watch.add(groups, errors, times, self.series)
@@ -295,10 +294,20 @@ class Task:
         self._size_up()
         if PREDICTIONS in kinds:
             np.maximum.at(self._predicted, totals, times)
-        now = np.where(self._stream[totals] == NEVER, self._predicted[totals], self._stream[totals])
-        oldest = np.stack([self.oldest(ring, now) for ring in range(len(self.shape.windows))], axis=1)
-        self.coverage.add(kinds, totals.astype(np.int32), times, oldest)
+        now = np.where(self._stream == NEVER, self._predicted, self._stream)
+        self.coverage.add(kinds, totals.astype(np.int32), times, self._oldest_of(totals, now))
         return totals
+
+    def _oldest_of(self, totals: Ints, now: Ints) -> Ints:
+        """The oldest pane (n, R) of each window for each of these total sids (n,), at times by total sid.
+
+        Worked out once for each sid, since a batch has few: of every pair it would cost as much as joining them.
+        """
+        present = np.bincount(totals).nonzero()[0]
+        oldest = np.empty((present.max(initial=-1) + 1, len(self.shape.windows)), np.int64)
+        for ring in range(len(self.shape.windows)):
+            oldest[present, ring] = self.oldest(ring, now[present])
+        return oldest[totals]
 
     def _size_up(self) -> None:
         size = len(self.series.keys)

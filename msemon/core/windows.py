@@ -6,6 +6,7 @@ Panes are numbered time // pane_us. `rolling` merges them into windows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -67,7 +68,7 @@ class Windows:
         """
         panes = times_us[:, None] // self._pane_us
         taken: Mask = panes >= oldest
-        accepted: Mask = np.any(taken, axis=1)
+        accepted: Mask = reduce(np.logical_or, taken.T)  # `any` of short rows takes twenty times as long
         entries = np.flatnonzero((sids >= 0) & accepted[:, None])
         who = entries // sids.shape[1]
         sid = sids.ravel()[entries].astype(np.int64)

@@ -320,3 +320,21 @@ def test_series_are_shed_where_their_own_windows_have_gone_on() -> None:
     assert moments.squared_error(ring[1].held()[1]).tolist() == [50.0, 25.0]
     panes.shed(ring, ints([0, 0, 3]), 3)
     assert [block.held()[0].tolist() for block in ring.values()] == [[0, 1], [0, 1, 2]], "a third is not worth it"
+
+
+def test_the_first_series_of_a_block_are_changes_like_all_others() -> None:
+    """An empty block is filled in one go; who holds it empty sees it empty, and who looks again sees all."""
+    block = Block(2)
+    before = block.hold()
+    sids = ints([7, 2, 40, 11, 3])
+    rows = block.rows(sids)
+    block.data[:, rows] = sids
+    after = block.hold()
+    assert (before.used, before.index.size, before.data.size) == (0, 0, 0)
+    assert sorted(after.since(before.version).tolist()) == sorted(sids.tolist())
+    assert block.held()[1][0].tolist() == [2, 3, 7, 11, 40]
+    rows = block.rows(ints([7, 99]))
+    block.data[:, rows] += 1.0
+    assert block.held()[1][0].tolist() == [2, 3, 8, 11, 40, 1]
+    assert {7, 99} <= set(block.hold().since(after.version).tolist())
+    assert after.data[0, after.index[7] - 1] == 7
