@@ -29,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         print("\n".join(error.mistakes), file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `| head`: whoever read has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or what is left fails once more at the exit
+        return 0
     except KeyboardInterrupt:
         return 1
 
@@ -142,9 +145,14 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
     _baseline_file(settings)
     _web_config(settings)
     _state_path(settings)
-    if not logging.getLogger().isEnabledFor(logging.DEBUG):
-        logs.quiet_client()  # the report says what went wrong, once
+    _quiet_client()
     return check.run(settings, suggest=options.suggest)
+
+
+def _quiet_client() -> None:
+    """Where a command's report says what went wrong, once."""
+    if not logging.getLogger().isEnabledFor(logging.DEBUG):
+        logs.quiet_client()
 
 
 def _replay(settings: Settings, options: argparse.Namespace) -> int:
@@ -162,6 +170,7 @@ def _topics_too(settings: Settings, sources: Sequence[str]) -> None:
     if any(source.startswith("kafka://") for source in sources):
         _client_options(settings)
         _format(settings)
+        _quiet_client()
 
 
 def _baseline(settings: Settings, options: argparse.Namespace) -> int:

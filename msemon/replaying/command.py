@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -48,6 +49,8 @@ def replay(settings: Settings, options: Options) -> int:
         with progress_bar() as progress:
             done = run(options.sources, settings, step_us=step_us, record=record, progress=progress)
         placed(options.output, lambda out: _put(done, settings, options, out))
+    except BrokenPipeError:
+        raise
     except (BadSource, OSError) as error:
         print(f"msemon replay: {error}", file=sys.stderr)
         return 1
@@ -73,6 +76,8 @@ def check_place(output: str | None) -> None:
             raise SettingsError([f"--output {output}: is a directory"])
         if not path.parent.is_dir():
             raise SettingsError([f"--output {output}: there is no directory {path.parent}"])
+        if not os.access(path if path.exists() and not path.is_file() else path.parent, os.W_OK):
+            raise SettingsError([f"--output {output}: {os.strerror(errno.EACCES)}"])
 
 
 def _put(done: Replay, settings: Settings, options: Options, out: IO[bytes]) -> None:
@@ -111,7 +116,19 @@ def _arrow_type(pa: Any, name: str) -> Any:
 
 
 def placed(output: str | None, put: Callable[[IO[bytes]], object]) -> None:
-    """What `put` writes goes to the file, which appears whole or not at all; or, only when it is whole, to stdout."""
+    """What `put` writes goes to the file, which appears whole or not at all; or, only when it is whole, to stdout.
+
+    Raises OSError, in words that name the output; BrokenPipeError where nobody reads stdout any more.
+    """
+    try:
+        _placed(output, put)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(f"{output or 'stdout'}: {error.strerror or error}") from None
+
+
+def _placed(output: str | None, put: Callable[[IO[bytes]], object]) -> None:
     if output is None:
         _copied(sys.stdout.buffer, put)
         return

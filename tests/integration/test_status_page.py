@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from msemon.core.view import SeriesKey
+from support import fleets
 from support.browsers import PATIENCE_MS, Visit, browsing
 from support.fleets import fleet_site, fleet_view
 from support.sites import FakeSite, serving
@@ -234,6 +235,23 @@ def test_the_keyboard_reaches_everything_and_the_focus_outlives_a_refresh(visit:
     expect(link).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("delivery-eta")
+
+
+def test_the_list_of_dimensions_keeps_focus_and_choice_when_segments_come_and_go(
+    visit: Open, site: FakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = visit()
+    looked.page.clock.install()
+    page = looked.go("#model=house-price&dimension=country")
+    picker = page.get_by_label("Dimension")
+    expect(picker.locator("option").last).to_have_text(f"country ({len(fleets.COUNTRIES)})")
+    picker.focus()
+    monkeypatch.setattr(fleets, "COUNTRIES", fleets.COUNTRIES[:2])
+    site.shown = fleet_view()
+    page.clock.fast_forward(5_000)
+    expect(picker.locator("option").last).to_have_text("country (2)")
+    expect(picker).to_be_focused()
+    expect(picker).to_have_value("country")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

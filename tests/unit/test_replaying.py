@@ -663,6 +663,33 @@ def test_openmetrics_have_the_labels_that_a_scrape_gives(tmp_path: Path, monkeyp
     assert r'job="x\"y",model="a\"\\\ufffdb"' in texts[0].replace("�", "\\ufffd")
 
 
+def test_a_reader_that_has_enough_is_no_failure(tmp_path: Path) -> None:
+    """`msemon replay … | head -1`: no complaint, whatever is left."""
+    name = written(tmp_path / "a", pairs(3_000, DAY))
+    child = [sys.executable, "-m", "msemon", "replay", name, "--format", "openmetrics", "--step", "5m"]
+    with subprocess.Popen(child, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert running.stdout.readline().startswith(b"# HELP")
+        running.stdout.close()
+        assert (running.stderr.read(), running.wait(60)) == (b"", 0)
+
+
+def test_an_output_that_takes_nothing_is_said_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = written(tmp_path / "a", pairs(50, 600))
+    assert command.replay(settings(), command.Options([name], output="/dev/full")) == 1
+    assert capsys.readouterr().err == "msemon replay: /dev/full: No space left on device\n"
+
+
+def test_an_output_that_may_not_be_written_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path)  # the superuser may write anywhere
+    options = command.Options([str(tmp_path / "nowhere")], "json", output=str(tmp_path / "out"))
+    with pytest.raises(SettingsError, match="out: Permission denied"):
+        command.replay(settings(), options)
+
+
 def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -45,10 +45,17 @@ function following(element, follow) {
 /** A list of which one is chosen: [value, text], the first where the address does not say. */
 export function choice(label, field, options) {
   const press = (event) => go({ ...here(), [field]: event.target.value || null, page: null }, true);
-  const list = el("select", { "aria-label": label, onchange: press }, options.map(([value, text]) => el("option", { value }, text)));
+  const list = el("select", { "aria-label": label, name: field, onchange: press });
+  offer(list, options);
   return following(list, () => {
     list.value = here()[field] ?? "";
   });
+}
+
+/** Other options for a list that stays where it is: whoever has the focus on it keeps it. */
+export function offer(list, options) {
+  list.replaceChildren(...options.map(([value, text]) => el("option", { value }, text)));
+  list.value = here()[list.name] ?? "";
 }
 
 /** A box that is ticked or not. */

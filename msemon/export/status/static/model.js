@@ -1,7 +1,7 @@
 // One model: its versions side by side, its windows, its label delay, and its segments by their share of the error.
 
 import { ask } from "./api.js";
-import { Windows, choice } from "./controls.js";
+import { Windows, choice, offer } from "./controls.js";
 import { el, refill, table, wide } from "./dom.js";
 import { ago, bounds, count, covered, percent, ratio, short, signed, span, value } from "./format.js";
 import { here, to } from "./place.js";
@@ -71,7 +71,9 @@ export class Model {
     if (known === this.dimensions) return;
     this.dimensions = known;
     const options = [["", "All dimensions"], ...names.map(([name, number]) => [name, `${name} (${count(number)})`])];
-    this.picker.replaceChildren(names.length ? choice("Dimension", "dimension", options) : "");
+    const list = this.picker.querySelector("select");
+    if (list && names.length) offer(list, options);
+    else this.picker.replaceChildren(names.length ? choice("Dimension", "dimension", options) : "");
   }
 
   versions(model, chosen, window) {
