@@ -172,6 +172,15 @@ def noted() -> Notes:
     return notes
 
 
+def in_order(notes: Notes) -> Notes:
+    """As they stand in the tables, whenever they were made; what no table has any more comes last."""
+    places = {(table, name): place for table, rows in tables(1.0).items() for place, (name, _) in enumerate(rows)}
+    return {
+        table: dict(sorted(rows.items(), key=lambda item: places.get((table, item[0]), len(places))))
+        for table, rows in notes.items()
+    }
+
+
 def note(table: str, name: str, row: Row) -> None:
     """Beside what other runs note meanwhile."""
     with Path(__file__).open() as lock:
@@ -188,7 +197,7 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="write the page from what was noted, simulate nothing")
     said = parser.parse_args()
     if said.page:
-        drift_page.write(noted())
+        drift_page.write(in_order(noted()))
         return
     for table, rows in tables(said.scale).items():
         for name, make in rows:
