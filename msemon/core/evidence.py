@@ -117,7 +117,7 @@ def _numbers(shares: Sequence[Share], ring: int) -> list[int]:
 def _marks(shares: Sequence[Share], ring: int, numbers: Sequence[int], first: Ints) -> Any:
     """Equal as long as going through these panes comes to the same."""
     rings = [share.task.watch.rings[ring] for share in shares]
-    blocks = [(n, i, ring[n].version) for n in numbers for i, ring in enumerate(rings) if n in ring]
+    blocks = [(n, i, ring[n].life, ring[n].version) for n in numbers for i, ring in enumerate(rings) if n in ring]
     return blocks, [(share.task.partition, share.columns.tobytes()) for share in shares], first.tobytes()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from msemon.events import Ints
 
 _FIRST_ROWS = 4
 _STRETCH = 2  # when rows changed is remembered for 2 ** this many together: a byte a row
+_LIVES = count()
 
 
 def dense_length(needed: int, held: int) -> int:
@@ -75,7 +76,7 @@ class Sheet:
     used: int
     stamps: npt.NDArray[np.int32]
     version: int
-    shed: int  # the last version that began with fewer series
+    life: int  # as in `Block`
 
     def since(self, version: int) -> Ints:
         """The series whose columns may have changed since this version: all that did, and some of their neighbours."""
@@ -93,7 +94,7 @@ class Block:
     somebody holds a sheet of it, whoever writes first moves on to copies of the arrays and leaves the sheet its own.
     """
 
-    __slots__ = ("_holders", "_shed", "_stamps", "data", "dirty", "index", "used", "version")
+    __slots__ = ("_holders", "_stamps", "data", "dirty", "index", "life", "used", "version")
 
     def __init__(self, fields: int, dtype: npt.DTypeLike = np.float64) -> None:
         # index[sid] is the row + 1 and 0 for none: untouched zero pages of a long index cost no memory.
@@ -104,7 +105,7 @@ class Block:
         self.version = 0  # goes up with every write
         self._stamps = np.zeros(0, np.int32)  # by stretch of rows: version of its last write
         self._holders = 0
-        self._shed = 0
+        self.life = next(_LIVES)  # another in each block, and whenever a block goes on with fewer series
 
     @classmethod
     def of(cls, sids: Index, data: npt.NDArray[Any]) -> Block:
@@ -155,7 +156,7 @@ class Block:
     def hold(self) -> Sheet:
         """The block as it stands now, for reading on any thread until `let_go`."""
         self._holders += 1
-        return Sheet(self.index, self.data, self.used, self._stamps, self.version, self._shed)
+        return Sheet(self.index, self.data, self.used, self._stamps, self.version, self.life)
 
     def let_go(self, sheet: Sheet) -> None:
         """Nobody reads this sheet any more. On the thread that writes, or with whatever keeps that from writing."""
@@ -188,7 +189,7 @@ class Block:
         self.used, self._holders = sids.size, 0
         self._stamps = np.zeros((sids.size >> _STRETCH) + 1, np.int32)
         self._stamp(np.arange(sids.size))
-        self._shed = self.version
+        self.life = next(_LIVES)
         self.dirty = True
 
     def _own(self) -> None:

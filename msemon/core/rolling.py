@@ -42,13 +42,20 @@ class _Pane(NamedTuple):
     sheet: Sheet
 
 
+class _Seen(NamedTuple):
+    """Which block a pane was, and how far it had come: a pane that went and came back is another block."""
+
+    life: int
+    version: int
+
+
 @dataclass(slots=True)
 class _Group:
     """A group's sum by place, made from panes as of these versions."""
 
     sums: Block = field(default_factory=lambda: Block(moments.FIELDS))
     before: _Group | None = None  # of the panes before the newest, in the group that holds it
-    seen: dict[tuple[int, int], int] = field(default_factory=dict)  # by pane and part
+    seen: dict[tuple[int, int], _Seen] = field(default_factory=dict)  # by pane and part
 
 
 class Rolling:
@@ -108,7 +115,7 @@ class Rolling:
         its group is kept too.
         """
         now = {(pane.number, pane.part): pane.sheet for pane in panes}
-        if group is None or any(pane not in now or seen < now[pane].shed for pane, seen in group.seen.items()):
+        if group is None or any(pane not in now or seen.life != now[pane].life for pane, seen in group.seen.items()):
             group = _Group()
         closed = [pane for pane in panes if newest and pane.number < panes[-1].number]
         group.before = self._summed(group.before, closed, moved, newest=False) if closed else None
@@ -122,7 +129,7 @@ class Rolling:
             for pane in panes[len(closed) :]:
                 merge_pane(column, pane.sheet, picked[pane.part], np.ones(some.size, np.bool_))
             group.sums.data[:, found(group.sums.index, some) - 1] = column
-        group.seen = {pane: sheet.version for pane, sheet in now.items()}
+        group.seen = {pane: _Seen(sheet.life, sheet.version) for pane, sheet in now.items()}
         return group
 
     def _stale(self, group: _Group, panes: Sequence[_Pane], moved: Index) -> Index:
@@ -131,7 +138,8 @@ class Rolling:
         stale[moved] = True
         for pane in panes:
             places = self._places[pane.part]
-            changed = places[pane.sheet.since(group.seen.get((pane.number, pane.part), 0))]
+            seen = group.seen.get((pane.number, pane.part))
+            changed = places[pane.sheet.since(0 if seen is None else seen.version)]
             stale[changed[changed >= 0]] = True
         return np.flatnonzero(stale)
 

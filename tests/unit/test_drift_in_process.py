@@ -7,9 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from msemon.core import keeping
+from msemon.core import drift, keeping
 from msemon.core.alarms import Change
 from msemon.core.baseline import Baseline
+from msemon.core.evidence import Evidence, Share
+from msemon.core.panes import Block
 from msemon.core.process import Process
 from msemon.core.task import Task
 from msemon.core.view import SeriesKey
@@ -42,6 +44,22 @@ def test_while_learning_only_the_pairs_are_there() -> None:
         assert 0 < row[MSE] < row[UPPER]
         assert (row[ACTIVE], row[ALARMS]) == (0.0, 0.0)
         assert row[THRESHOLD] == pytest.approx(math.log(365 * 86400 * 2))
+
+
+def test_evidence_of_a_pane_that_went_and_came_back_is_another() -> None:
+    """As a lagging series' pane that only others had been in before."""
+    task = Task(0, ["t"], SHAPE, b"key")
+    ring = task.watch.rings[0]
+    evidence, share = Evidence(SHAPE), Share(task, np.array([0]))
+    ever = [np.zeros(1, np.int64) for _ in SHAPE.windows]
+
+    def won(sums: float) -> list[float]:
+        for number in range(5):
+            ring[number] = Block(drift.K, np.float32)
+            ring[number].data[:, ring[number].rows(np.array([0]))] = sums
+        return evidence.owned([share], ever, np.zeros(1, np.int64))[0][:, 0].tolist()
+
+    assert won(1.0) != won(2.0) == Evidence(SHAPE).owned([share], ever, np.zeros(1, np.int64))[0][:, 0].tolist()
 
 
 def test_partitions_that_are_anothers_raise_the_threshold() -> None:

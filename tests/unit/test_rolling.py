@@ -170,6 +170,25 @@ def test_sums_that_no_window_needs_any_more_are_forgotten() -> None:
     assert not tasks.rolling._groups[1]
 
 
+def test_panes_that_went_and_came_back_are_others() -> None:
+    """Others have gone on from all panes of a group, and one that lags comes into them, between two looks."""
+    tasks = Tasks(1, series=20, size=20)
+    tasks.places = [np.arange(20)]
+    others = np.arange(1, 20)
+    for _ in range(3):
+        for pane in range(24, 32):
+            tasks.put(0, others, np.full(19, pane))
+    oldest = [np.where(tasks.places[0] == 0, 0, 140), np.full(20, FAR)]
+    tasks.merged(oldest)
+    assert tasks.rolling._groups[0], "what they were is known"
+    shed(tasks.windows[0].rings[0], oldest[0], 130)
+    assert not tasks.windows[0].rings[0]
+    for pane in range(24, 32):
+        tasks.put(0, np.array([0]), np.array([pane]))
+    pairs, *_ = tasks.merged(oldest)[0]
+    assert pairs.tolist() == [8.0] + [0.0] * 19
+
+
 def test_a_merge_that_fails_leaves_nothing_half_known(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = full(series=8)
     oldest = tasks.since(0)
