@@ -94,6 +94,8 @@ class Task:
         self.ended_at = NEVER  # pane of the longest window in which series were last looked over
         shortest = min(window.pane_us * window.panes for window in shape.windows)
         self._drop_us = max(1, min(shortest // 4, self._longest.pane_us))
+        # Windows of a model without a pair stand at its predictions; so far they may go back with its first.
+        self._back_us = 0 if shape.observed else shape.timeout_us
         self._dropped_at = NEVER  # record clock in units of `_drop_us` when panes were last dropped
 
     # What the exporter asks. All by sid.
@@ -294,7 +296,8 @@ class Task:
         self._size_up()
         if PREDICTIONS in kinds:
             np.maximum.at(self._predicted, totals, times)
-        now = np.where(self._stream == NEVER, self._predicted, self._stream)
+        before = np.maximum(self._predicted, NEVER + self._back_us) - self._back_us
+        now = np.where(self._stream == NEVER, before, self._stream)
         self.coverage.add(kinds, totals.astype(np.int32), times, self._oldest_of(totals, now))
         return totals
 
@@ -366,23 +369,27 @@ class Task:
         self.series.end(ended)
 
     def _drop_panes(self) -> None:
+        now = self.now(self.record_clock)
+        unpaired = (self._stream[: now.size] == NEVER) & (now != NEVER)
+        self._forget_below(now, [self.windows, self.watch])
+        self._forget_below(np.where(unpaired, now - self._back_us, now), [self.coverage], TOGETHER)
+
+    def _forget_below(self, now: Ints, parts: Sequence[Windows | Watch | Coverage], together: int = 1) -> None:
+        """What no window at these times of models shows; `together`: panes in a block of these parts."""
         keys = self.series.keys
         models = [sid for sid, key in enumerate(keys) if key is not None and not key.dimension]
-        now = self.now(self.record_clock)
         oldest = [self.oldest(ring, now) for ring in range(len(self.shape.windows))]
         least = [int(each[models].min(initial=_FAR)) for each in oldest]
-        self.windows.drop(least)
-        self.coverage.drop(least)
-        self.watch.drop(least)
+        for part in parts:
+            part.drop(least)
         # A model that lags far behind keeps its own series in its panes, not all others: those leave a window later.
         for ring, window in enumerate(self.shape.windows):
             until = int(oldest[ring][models].max(initial=NEVER)) - window.panes
             if least[ring] < until:
                 ended = np.array([key is None for key in keys])
                 of_series = np.where(ended, _FAR, oldest[ring][self.series.total_of])
-                for part in (self.windows, self.watch):
-                    shed(part.rings[ring], of_series, until)
-                shed(self.coverage.rings[ring], of_series // TOGETHER, until // TOGETHER)
+                for part in parts:
+                    shed(part.rings[ring], of_series // together, until // together)
 
     def _keep_lifetime(self, sid: int, name: tuple[str, str]) -> None:
         columns = (self._stream, self._predicted, self._last_pair, self._lag)

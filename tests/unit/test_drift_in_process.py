@@ -53,7 +53,7 @@ def test_evidence_of_a_pane_that_went_and_came_back_is_another() -> None:
     evidence, share = Evidence(SHAPE), Share(task, np.array([0]))
     ever = [np.zeros(1, np.int64) for _ in SHAPE.windows]
 
-    def won(sums: float) -> list[float]:
+    def won(sums: float) -> object:
         for number in range(5):
             ring[number] = Block(drift.K, np.float32)
             ring[number].data[:, ring[number].rows(np.array([0]))] = sums

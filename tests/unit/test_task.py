@@ -243,6 +243,33 @@ def test_a_model_that_lags_behind_does_not_keep_the_panes_of_others():
     assert sum(block.used for block in rings[1].values()) <= 2 * 2 * 3 * 61, "a total and a segment each"
 
 
+@pytest.mark.parametrize("others", [True, False])
+def test_a_new_model_keeps_its_predictions_until_the_first_labels_come(others: bool):
+    """Its windows stand at its predictions, and then half an hour before them, whether others have gone on or not."""
+    fed = Fed(replace(SHAPE, observed=False, drift=False))
+    begun = {"old": 0, "new": 1200} if others else {"new": 1200}
+    for second in range(0, 3600, 10):
+        fed("p", *(_predicted(second, model) for model, begin in begun.items() if second >= begin))
+        fed("l", *(_answer(second, model, 1800) for model, begin in begun.items() if second >= begin + 1800))
+    sid = fed.sid(SeriesKey("new", ""))
+    now = fed.task.now(START + 3590 * SECOND)
+    for ring, seen in ((0, 7), (1, 60)):
+        oldest, newest = fed.task.oldest(ring, now), now // WINDOWS[ring].pane_us
+        predictions, labelled_ones = covered(fed.task.coverage, ring, oldest, newest)[:, sid].tolist()
+        assert labelled_ones == seen
+        assert seen <= predictions <= seen + 6, "some in the newest pane are still to be answered"
+
+
+def _predicted(second: int, model: str) -> Event:
+    time = START + second * SECOND
+    return replace(predicted(time, f"{model}{second}", 1.0, (model, "", "NL")), record_time=time)
+
+
+def _answer(second: int, model: str, delay: int) -> Event:
+    time = START + second * SECOND
+    return replace(labelled(time, f"{model}{second - delay}", 1.0), record_time=time)
+
+
 def test_predictions_far_ahead_of_the_windows_are_counted_in_few_blocks():
     """As where labels take a month and a pair's time is its prediction's: each block is a piece of every checkpoint."""
     fed = Fed(replace(SHAPE, observed=False))
