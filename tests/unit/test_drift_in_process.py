@@ -56,7 +56,8 @@ def test_evidence_of_a_pane_that_went_and_came_back_is_another() -> None:
     def won(sums: float) -> object:
         for number in range(5):
             ring[number] = Block(drift.K, np.float32)
-            ring[number].data[:, ring[number].rows(np.array([0]))] = sums
+            rows = ring[number].rows(np.array([0]))  # first, for it may replace the data
+            ring[number].data[:, rows] = sums
         return evidence.owned([share], ever, np.zeros(1, np.int64))[0][:, 0].tolist()
 
     assert won(1.0) != won(2.0) == Evidence(SHAPE).owned([share], ever, np.zeros(1, np.int64))[0][:, 0].tolist()
