@@ -1,7 +1,8 @@
 """Schemas from a registry with Confluent's HTTP interface: asked for on a thread of its own, kept, outages survived.
 
 Nothing is concluded from an outage: what can't be had now is asked for until there is an answer. Only the registry's
-own word that it has no such schema (404 with its error code 40403, not just any 404) makes an id unknown.
+own word that it has no such schema (404 with its error code 40403, not just any 404) makes an id unknown; and a GUID
+where a registry is there but knows of none.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -38,6 +40,7 @@ _MOST_REFERENCES = 100
 _CERTIFICATES_S = 60.0  # for which they are used once they are read
 _SAID_S = 10.0
 _NO_SUCH_SCHEMA: Final = 40403
+_ANY_SCHEMA: Final = "/schemas/ids/1"
 
 Get = Callable[[str], bytes]
 """The body at a path of the registry. Raises `NoSuchSchema`, else `Away` or OSError."""
@@ -49,6 +52,10 @@ class NoSuchSchema(Exception):
 
 class Away(Exception):
     """The registry gave no answer that can be used."""
+
+
+class NoSuchPath(Away):
+    """There is nothing at this path: no registry, or one that has no such request."""
 
 
 class SchemaRegistry:
@@ -150,11 +157,19 @@ class SchemaRegistry:
         self._said_s, self._unsaid = now_s, 0
 
     def _fetch(self, ident: Ident) -> Schema:
-        where = f"/schemas/ids/{ident}" if isinstance(ident, int) else f"/schemas/guids/{ident}"
-        answer = self._answer(where)
+        answer = self._answer(f"/schemas/ids/{ident}") if isinstance(ident, int) else self._by_guid(ident)
         references: dict[tuple[str, int], str] = {}
         self._refer(answer, references)
         return Schema(_text(answer, "schema"), str(answer.get("schemaType") or "AVRO"), tuple(references.values()))
+
+    def _by_guid(self, ident: str) -> Mapping[str, Any]:
+        """Older registries have no GUIDs: whoever writes one to a topic must not stop it for ever."""
+        try:
+            return self._answer(f"/schemas/guids/{ident}")
+        except NoSuchPath:
+            with suppress(NoSuchSchema):
+                self._get(_ANY_SCHEMA)  # which every registry has an answer to
+            raise NoSuchSchema from None
 
     def _refer(self, answer: Mapping[str, Any], found: dict[tuple[str, int], str]) -> None:
         """Adds the schemas that one refers to, each after those it refers to itself."""
@@ -271,6 +286,7 @@ def _refusal(error: urllib.error.HTTPError) -> Exception:
                 return NoSuchSchema()
         except (ValueError, TypeError, KeyError, OSError):
             pass
+        return NoSuchPath(f"HTTP status {error.code}")
     return Away(f"HTTP status {error.code}")
 
 

@@ -13,7 +13,7 @@ import structlog
 
 from msemon.decoding.schemas import Schema
 from msemon.events import Reason
-from msemon.schema_registry import Away, NoSuchSchema, SchemaRegistry, over_http
+from msemon.schema_registry import Away, NoSuchPath, NoSuchSchema, SchemaRegistry, over_http
 from msemon.settings import load
 from support.registry import RegistryStandIn
 from support.waiting import wait_until
@@ -96,6 +96,19 @@ def test_one_that_can_not_be_had_keeps_no_other_waiting() -> None:
     assert found(registry, 7) == Schema("y", "AVRO")
 
 
+@pytest.mark.parametrize("has", [{"schema": "x"}, NoSuchSchema()])
+def test_a_guid_that_a_registry_without_guids_is_asked_for_is_unknown(has: Any) -> None:
+    """But not as long as nothing says that there is a registry at all."""
+    answers, errors = Answers(), list[int]()
+    answers.answers |= {"/schemas/guids/g": NoSuchPath("404"), "/schemas/ids/1": NoSuchPath("404")}
+    registry = SchemaRegistry(answers, lambda: errors.append(1), retry_s=RETRY)
+    assert registry.find("g") is None
+    wait_until(lambda: len(errors) >= 3, 10, "failures")
+    assert registry.find("g") is None
+    answers.answers["/schemas/ids/1"] = has
+    assert found(registry, "g") is Reason.UNKNOWN_SCHEMA
+
+
 def test_references_come_with_a_schema_each_after_its_own() -> None:
     answers = Answers()
     answers.answers |= {
@@ -151,7 +164,7 @@ def test_over_http(tmp_path: Path) -> None:
             get("/schemas/ids/8")
         for status in (401, 403, 404, 500, 302):
             stand_in.status = status
-            with pytest.raises(Away, match=str(status)):
+            with pytest.raises(NoSuchPath if status == 404 else Away, match=str(status)):
                 get("/schemas/ids/7")
     with pytest.raises(OSError, match="refused"):
         get("/schemas/ids/7")
