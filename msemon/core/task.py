@@ -24,6 +24,7 @@ from msemon.core.watch import Watch
 from msemon.core.windows import Windows, sums
 from msemon.events import Decoded, Floats, Ints, Labels, Pairs, Predictions, Reason
 
+_SHED = 256  # blocks of a ring that are looked at a turn for series to let go of, on average: a month's are many
 _PLACE_BITS = 20  # of a place in the log: which event of its record
 
 NEVER = np.iinfo(np.int64).min
@@ -97,6 +98,7 @@ class Task:
         # Windows of a model without a pair stand at its predictions; so far they may go back with its first.
         self._back_us = 0 if shape.observed else shape.timeout_us
         self._dropped_at = NEVER  # record clock in units of `_drop_us` when panes were last dropped
+        self._turns = 0  # how often that was
 
     # What the exporter asks. All by sid.
 
@@ -334,6 +336,7 @@ class Task:
             self.watch.forget(self.record_clock)
         if turn != self._dropped_at:
             self._dropped_at = turn
+            self._turns += 1
             self._drop_panes()
             if self.names.outgrown(len(self.join)):
                 self._collect_names()
@@ -389,7 +392,8 @@ class Task:
                 ended = np.array([key is None for key in keys])
                 of_series = np.where(ended, _FAR, oldest[ring][self.series.total_of])
                 for part in parts:
-                    shed(part.rings[ring], of_series // together, until // together)
+                    if self._turns % (1 + len(part.rings[ring]) // _SHED) == 0:
+                        shed(part.rings[ring], of_series // together, until // together)
 
     def _keep_lifetime(self, sid: int, name: tuple[str, str]) -> None:
         columns = (self._stream, self._predicted, self._last_pair, self._lag)

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msemon.core import moments, names
+from msemon.core import moments, names, panes
+from msemon.core.coverage import TOGETHER
 from msemon.core.entries import REMEMBERED, WAITING
 from msemon.core.index import Hits, Index, Rows
 from msemon.core.join import Join, Joined, Side
+from msemon.core.panes import Block
 from msemon.core.shape import Shape, Window
 from msemon.core.task import NEVER, Outcome, Task
 from msemon.core.view import SeriesKey
@@ -241,6 +243,31 @@ def test_a_model_that_lags_behind_does_not_keep_the_panes_of_others():
     assert max(map(len, (*rings, *fed.task.coverage.rings))) <= 3 * 61
     assert (fed.pairs(good), fed.pairs(late)) == (62, 61)
     assert sum(block.used for block in rings[1].values()) <= 2 * 2 * 3 * 61, "a total and a segment each"
+
+
+def test_very_many_panes_are_looked_through_now_and_then(monkeypatch: pytest.MonkeyPatch):
+    """As a model's that lags by a month: at every turn they would cost a replay more than its events."""
+    looked: list[int] = []
+    plain = panes.shed
+
+    def counted(ring: dict[int, Block], *others: Any) -> None:
+        looked.append(len(ring))
+        plain(ring, *others)
+
+    monkeypatch.setattr("msemon.core.task.shed", counted)
+    fed = Fed(replace(SHAPE, drift=False))
+    fed("p", _late(0), at(0))
+    sid, ring = np.array([fed.sid(SeriesKey("late", ""))]), fed.task.coverage.rings[0]
+    first = START // SECOND // TOGETHER
+    ring.update({first - n: Block.of(sid, np.zeros((2 * TOGETHER, 1))) for n in range(10, 5_010)})
+    for minute in range(1, 101):
+        fed("p", _late(60 * minute), at(60 * minute))
+    assert len(ring) >= 5_000
+    assert 2 * 5_000 <= sum(looked) <= 100 * 1_000, "all of them now and then, and not 5,000 a turn"
+
+
+def _late(seconds: float) -> Event:
+    return replace(at(seconds - 30 * 86_400, model="late"), record_time=START + round(seconds * SECOND))
 
 
 @pytest.mark.parametrize("others", [True, False])
