@@ -40,9 +40,9 @@ CROWD = 1_000
 """Predictions of one id, and labels of one. An event is held against all entries of its id, so where a producer gives
 one id to everything, under ever other versions, what comes beyond is dropped: all of it but what comes in one batch."""
 
-_HITS = 1 << 20  # entries held against a batch's events at a time: where there are more, it is taken in parts
-_CROWDED = 64  # entries an event: where there are more, what is left after a round is not looked up again as a whole …
-_TURNS = 16  # … but this many times event by event of each id
+_HITS = 1 << 18  # entries held against a batch's events at a time: where there are more, it is taken in parts
+_CROWDED = 8  # entries an event: where there are more, what is left after a round is not looked up again as a whole …
+_TURNS = 128  # … but this many times event by event of each id
 
 
 @dataclass(slots=True)
@@ -88,6 +88,7 @@ class Joined:
     mismatched: list[int] = field(default_factory=list)  # an answer each that shapes forbade
     conflicting: int = 0  # repeats of a label with another value
     dropped: int = 0  # events whose id has too many entries
+    full: set[int] = field(default_factory=set)  # such ids, by the first half of their digest
 
 
 class Join:
@@ -120,11 +121,11 @@ class Join:
         apart = side.digests[:, 0] ^ ((models % self._crowd).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
         waiting = [np.arange(len(side.times))]
         while waiting:
-            rows, hits = self._found(side, waiting)
+            rows, hits = self._found(side, waiting, result)
             result.fresh[rows[self._repeated(self.predictions, hits, side, rows, models)[0]]] = False
             again, q, known = self._repeated(self.matched, hits, side, rows, models)
             result.fresh[rows[again]] = False
-            able = self._admitted(hits, rows, result, labels=False)
+            able = self._admitted(side, hits, rows, result, labels=False)
             first = _first_able(apart, rows, able)
             if not first.size:
                 continue
@@ -142,14 +143,14 @@ class Join:
         store = self.labels
         waiting = [np.arange(len(side.times))]
         while waiting:
-            rows, hits = self._found(side, waiting)
+            rows, hits = self._found(side, waiting, result)
             q, known, _ = store.among(hits)
             near = side.clocks[rows[q]] <= store.clock[known] + self._memory
             again = near & (store.ref[known] == side.refs[rows[q]])
             q, known = q[again], known[again]
             result.fresh[rows[q]] = False
             result.conflicting += self._conflicts(side, rows, q, known)
-            able = self._admitted(hits, rows, result, labels=True)
+            able = self._admitted(side, hits, rows, result, labels=True)
             first = _first_able(side.digests[:, 0], rows, able)
             if not first.size:
                 continue
@@ -190,18 +191,26 @@ class Join:
             store.forget(rows[mine])
         return int(np.count_nonzero(chosen))
 
-    def _found(self, side: Side, waiting: list[Rows]) -> tuple[Rows, Hits]:
-        """The next of the rows that wait, as many as may be looked up at a time, and what the index has of them."""
+    def _found(self, side: Side, waiting: list[Rows], result: Joined) -> tuple[Rows, Hits]:
+        """The next of the rows that wait, as many as may be looked up at a time, and what the index has of them.
+
+        Where they are taken in parts, an id that was found full is not looked up again: the rest of it is dropped
+        whether it repeats what is there or not.
+        """
         rows = waiting.pop()
+        if result.full:
+            left = ~np.isin(side.digests[rows, 0], np.array(list(result.full), np.uint64))
+            result.dropped += int(np.count_nonzero(~left))
+            rows = rows[left]
         while True:
             try:
                 return rows, self._index.lookup(side.digests[rows], _HITS)
             except TooMany:
-                half = len(rows) // 2
-                waiting.append(rows[half:])
-                rows = rows[:half]
+                few = max(1, len(rows) // 8)
+                waiting.append(rows[few:])
+                rows = rows[:few]
 
-    def _admitted(self, hits: Hits, rows: Rows, result: Joined, *, labels: bool) -> Mask:
+    def _admitted(self, side: Side, hits: Hits, rows: Rows, result: Joined, *, labels: bool) -> Mask:
         """Which events may be taken: no repeats, and none whose id has too many of its side, which are dropped here."""
         if hits.queries.size < self._crowd:
             return result.fresh
@@ -213,6 +222,7 @@ class Join:
         if not crowded.size:
             return result.fresh
         result.dropped += crowded.size
+        result.full.update(side.digests[crowded, 0].tolist())
         able = result.fresh.copy()
         able[crowded] = False
         return able

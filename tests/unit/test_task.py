@@ -10,6 +10,7 @@ import pytest
 
 from msemon.core import moments, names, panes
 from msemon.core.coverage import TOGETHER
+from msemon.core.digest import Digests
 from msemon.core.entries import REMEMBERED, WAITING
 from msemon.core.index import Hits, Index, Rows
 from msemon.core.join import Join, Joined, Side
@@ -402,6 +403,35 @@ def test_an_id_that_stands_for_everything_costs_no_more_than_its_crowd(monkeypat
     assert max(lookups) <= 5_000
     assert sum(lookups) <= 500_000, "and not once more with each label"
     assert fed("p", predicted(START, "unknown", 1.0, ("m", "0-0", "NL"))).duplicate_predictions == 1
+
+
+@pytest.mark.parametrize("topic", ["p", "l"])
+def test_a_flood_of_a_full_id_is_not_held_against_its_entries_event_by_event(
+    topic: str, monkeypatch: pytest.MonkeyPatch
+):
+    """A batch of 60,000 such events took longer than the watchdog waits; others of the batch are taken all the same."""
+    monkeypatch.setattr("msemon.core.task.CROWD", 100)
+    monkeypatch.setattr("msemon.core.join._HITS", 5_000)
+    fed, held = Fed(replace(SHAPE, models_limit=1)), []
+    plain = Index._digests
+
+    def counted(index: Index, places: Rows) -> Digests:
+        held.append(len(places))
+        return plain(index, places)
+
+    def event(ident: str, version: int) -> Event:
+        model = "m", str(version)
+        return predicted(START, ident, 1.0, (*model, "NL")) if topic == "p" else labelled(START, ident, target=model)
+
+    fed(topic, *(event("unknown", n) for n in range(150)))
+    monkeypatch.setattr(Index, "_digests", counted)
+    outcome = fed(topic, *(event("unknown", n) for n in range(3_000)), event("own", 0))
+    repeats = outcome.duplicate_predictions + outcome.duplicate_labels
+    assert outcome.dropped + repeats == 3_000
+    assert sum(held) <= 100_000, "and not 3,000 times 100"
+    assert len(fed.task.join) <= 200 + 1
+    store = fed.task.join.predictions if topic == "p" else fed.task.join.labels
+    assert store.digest[store.live()][:, 0].tolist().count(fed.task._digest([b"own"])[0, 0]) == 1
 
 
 def test_a_batch_whose_events_all_have_one_id_is_handled_at_once(monkeypatch: pytest.MonkeyPatch):
