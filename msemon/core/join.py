@@ -40,7 +40,7 @@ CROWD = 1_000
 """Predictions of one id, and labels of one. An event is held against all entries of its id, so where a producer gives
 one id to everything, under ever other versions, what comes beyond is dropped: all of it but what comes in one batch."""
 
-_HITS = 1 << 18  # entries held against a batch's events at a time: where there are more, it is taken in parts
+_HITS = 1 << 20  # entries held against a batch's events at a time: where there are more, it is taken in parts
 _CROWDED = 8  # entries an event: where there are more, what is left after a round is not looked up again as a whole …
 _TURNS = 128  # … but this many times event by event of each id
 
@@ -206,8 +206,8 @@ class Join:
             try:
                 return rows, self._index.lookup(side.digests[rows], _HITS)
             except TooMany:
-                few = max(1, len(rows) // 8)
-                waiting.append(rows[few:])
+                few = -(-len(rows) // 8)
+                waiting += [rows[begin : begin + few] for begin in reversed(range(few, len(rows), few))]
                 rows = rows[:few]
 
     def _admitted(self, side: Side, hits: Hits, rows: Rows, result: Joined, *, labels: bool) -> Mask:
