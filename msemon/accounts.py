@@ -118,8 +118,11 @@ class Accounts:
         """The next offset to process of everything that is read."""
         return {where: progress.done for where, progress in self._progress.items()}
 
-    def refresh(self, process: Process, lag: Mapping[TopicPartition, int], wall_us: int) -> None:
-        """Bring the gauges up to date. `lag` is the source's: from what it has fetched to the end."""
+    def refresh(self, process: Process, lag: Mapping[TopicPartition, int], wall_us: int, settled: bool) -> None:
+        """Bring the gauges up to date. `lag` is the source's: from what it has fetched to the end.
+
+        Until it has `settled` what is ours, and where to read it from, there may be partitions unheard of here.
+        """
         p = self._pipeline
         waiting = process.waiting()
         p.join_pending.labels("prediction").set(waiting[0])
@@ -132,10 +135,10 @@ class Accounts:
             (p.last_label_timestamp_seconds, self._newest_label),
         ):
             gauge.set(math.nan if newest == NEVER else newest / 1e6)
-        self._refresh_lag(lag, wall_us)
+        self._refresh_lag(lag, wall_us, settled)
 
-    def _refresh_lag(self, lag: Mapping[TopicPartition, int], wall_us: int) -> None:
-        behind, known = 0, True
+    def _refresh_lag(self, lag: Mapping[TopicPartition, int], wall_us: int, settled: bool) -> None:
+        behind, known = 0, settled
         reached: list[int] = []  # record times, where something waits
         for where, progress in self._progress.items():
             if (ahead := lag.get(where)) is None:

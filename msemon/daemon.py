@@ -142,8 +142,7 @@ class Daemon:
         return time.monotonic() - self._turned < self._stalled_s
 
     def ready(self) -> bool:
-        settled = self._ownership is not None and self._ownership.settled
-        return self._joined and settled and not self._stopping.is_set()
+        return self._settled() and not self._stopping.is_set()
 
     def status(self) -> dict[str, Any]:
         with self._lock:
@@ -410,7 +409,7 @@ class Daemon:
         now = time.monotonic()
         if now >= self._refresh_at:
             self._refresh_at = now + REFRESH_S
-            self._accounts.refresh(self._process, self._source.lag(), _wall_us())
+            self._accounts.refresh(self._process, self._source.lag(), _wall_us(), self._settled())
             tasks = len(self._process.tasks)
             self._supervisor.status(f"reading {tasks} partition numbers" if self._joined else "joining the group")
 
@@ -437,6 +436,10 @@ class Daemon:
         ownership.drop(ownership.owned, lost=True)  # by now they may be another's
         self._source.close(CLOSE_S)
         self._connect()
+
+    def _settled(self) -> bool:
+        """Whether the group has told us what is ours, and all of it is restored."""
+        return self._joined and self._ownership is not None and self._ownership.settled
 
     def _counts(self) -> dict[str, int | None]:
         try:

@@ -113,8 +113,7 @@ MAY = {
     "sources/kafka_python.py": "where `start` is a duration back from now",
     "sources/librdkafka.py": "the same",
     "sources/oauth.py": "tokens end at a time",
-    "replaying/lines.py": "judges `future`, as the daemon would now",
-    "replaying/parquet.py": "the same",
+    "replaying/parquet.py": "judges `future`, as the daemon would now",
     "replaying/topics.py": "where a range is a duration back from now",
     "demo/producer.py": "invents events of now",
 }

@@ -38,8 +38,8 @@ class Books:
         found = self.pipeline.registry.get_sample_value(f"msemon_{name}", labels)
         return None if found is None or math.isnan(found) else found
 
-    def refresh(self, lag: dict[TopicPartition, int] | None = None, wall_us: int = WALL) -> None:
-        self.accounts.refresh(self.process, lag or {}, wall_us)
+    def refresh(self, lag: dict[TopicPartition, int] | None = None, wall_us: int = WALL, settled: bool = True) -> None:
+        self.accounts.refresh(self.process, lag or {}, wall_us, settled)
 
 
 @pytest.fixture
@@ -101,6 +101,14 @@ def test_while_the_lag_of_one_partition_is_not_known_there_is_no_sum(books):
     assert books.value("consumer_lag_sum") is None
     assert books.value("consumer_lag_seconds") is None
     books.refresh({HERE: 0, THERE: 0})
+    assert books.value("consumer_lag_sum") == books.value("consumer_lag_seconds") == 0
+
+
+def test_until_it_is_settled_what_is_ours_there_is_no_sum(books):
+    books.refresh(settled=False)
+    assert books.value("consumer_lag_sum") is None
+    assert books.value("consumer_lag_seconds") is None
+    books.refresh()  # a replica that stands by has nothing
     assert books.value("consumer_lag_sum") == books.value("consumer_lag_seconds") == 0
 
 

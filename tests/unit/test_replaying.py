@@ -667,7 +667,8 @@ def test_a_reader_that_has_enough_is_no_failure(tmp_path: Path) -> None:
     """`msemon replay … | head -1`: no complaint, whatever is left."""
     name = written(tmp_path / "a", pairs(3_000, DAY))
     child = [sys.executable, "-m", "msemon", "replay", name, "--format", "openmetrics", "--step", "5m"]
-    with subprocess.Popen(child, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("MSEMON_")}  # settings, to a child
+    with subprocess.Popen(child, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=bare) as running:
         assert running.stdout is not None
         assert running.stderr is not None
         assert running.stdout.readline().startswith(b"# HELP")
