@@ -60,6 +60,11 @@ class Webhook:
     def has(self, *alert: str) -> bool:
         return any(notice.alert == alert for notice in self.notices)
 
+    def forget(self) -> None:
+        """What has come so far is no part of what follows."""
+        with self._lock:
+            self._notices.clear()
+
 
 class Alertmanager:
     """A running Alertmanager."""
@@ -77,6 +82,10 @@ class Alertmanager:
             return bool(self.get("/-/ready"))
         except OSError:
             return False
+
+    def quiet(self) -> bool:
+        """Whether nothing is firing."""
+        return not json.loads(self.get("/api/v2/alerts"))
 
     def suppressed(self) -> set[tuple[str, ...]]:
         """Alerts that are inhibited at this moment: name and, where they have one, model."""
