@@ -34,6 +34,14 @@ def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield made
 
 
+@pytest.fixture(autouse=True)
+def _all_there(brokers: Cluster) -> None:
+    """A test that failed while it had killed a broker takes no other with it."""
+    for broker in brokers.brokers.values():
+        if broker.ended:
+            broker.launch()
+
+
 class Live:
     """A daemon on the kafka store and traffic that goes on whatever happens to the brokers."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,13 +81,13 @@ def place_of(group: str) -> TopicPartition:
 
 
 def committed(bootstrap: str, group: str, topics: list[str], partitions: int) -> int:
-    """The sum of the group's committed offsets."""
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False)
+    """The sum of the group's committed offsets; -1 while nobody tells: a broker that has just died may be asked."""
     try:
-        places = [TopicPartition(topic, p) for topic in topics for p in range(partitions)]
-        return sum(consumer.committed(place, timeout_ms=30_000) or 0 for place in places)
-    finally:
-        consumer.close()
+        with closing(KafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False)) as consumer:
+            places = [TopicPartition(topic, p) for topic in topics for p in range(partitions)]
+            return sum(consumer.committed(place, timeout_ms=30_000) or 0 for place in places)
+    except KafkaError:
+        return -1
 
 
 @contextmanager
